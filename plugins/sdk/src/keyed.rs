@@ -1,0 +1,342 @@
+//! Operators with state and timers per key.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::ops::{Deref, DerefMut};
+use wasmill_abi::{
+    Column, ConfigError, Description, Failure, KeyedBatch, KeyedReply, Maps, Ports, TimeDomain,
+    TimerChanges,
+};
+
+use crate::config::Setup;
+use crate::emitter::{Emitter, Inherit, Source};
+use crate::map::{Buffer, Map};
+use crate::record::{Record, input_of};
+use crate::rejection::Rejection;
+use crate::state::State;
+use crate::timers::{self, Timer};
+
+/// An operator that folds the records of each key into a state.
+///
+/// It gets `&self`: whatever must be remembered from record to record belongs into the state, the
+/// map state or a timer, which the host keeps exactly once.
+pub trait Keyed: Sized + 'static {
+    /// The stage's `config` table; [`NoConfig`](crate::config::NoConfig) for none.
+    type Config: DeserializeOwned;
+    /// The value state of a key, stored in a compact binary form (postcard: no field names, so a
+    /// change of the type needs a new [`Keyed::STATE_VERSION`]).
+    type State: Serialize + DeserializeOwned + Default;
+    /// The version of the state's type, from 1.
+    const STATE_VERSION: u32 = 1;
+
+    /// Name, ports and wishes; see [`Stateless::describe`](crate::stateless::Stateless::describe).
+    fn describe() -> Description {
+        Description::default()
+    }
+
+    /// Makes the operator.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] when the configuration or a resource can't be used.
+    fn new(config: Self::Config, setup: &Setup) -> Result<Self, ConfigError>;
+
+    /// The ports, where they depend on the configuration; none for those of the description.
+    fn ports(&self) -> Option<Ports> {
+        None
+    }
+
+    /// Processes one record of a key.
+    ///
+    /// # Errors
+    /// A [`Rejection`] takes back what this record emitted and sends the record to the channel of
+    /// its kind. Changes of state and timers stay, so check first and change afterwards.
+    fn process(
+        &self,
+        record: &Record<'_>,
+        state: &mut State<Self::State>,
+        ctx: &mut Context<'_, '_>,
+    ) -> Result<(), Rejection>;
+
+    /// Runs a timer that is due.
+    fn on_timer(
+        &self,
+        timer: &Timer<'_>,
+        state: &mut State<Self::State>,
+        ctx: &mut Context<'_, '_>,
+    ) {
+        let _ = (timer, state, ctx);
+    }
+
+    /// Reads a state that an older version wrote; the description's `reads_state_versions` says
+    /// which. None drops it.
+    ///
+    /// # Errors
+    /// A [`Failure`] when it can't be read.
+    fn migrate(from: u32, bytes: &[u8]) -> Result<Option<Self::State>, Failure> {
+        let _ = bytes;
+        Err(Failure { message: format!("states of version {from} can't be read") })
+    }
+}
+
+/// What an operator can do while it runs for a key: emit (through [`Emitter`]), set timers, use map
+/// state.
+pub struct Context<'b, 'm> {
+    emitter: Emitter<'b>,
+    slots: Vec<timers::Slot>,
+    maps: Buffer<'m>,
+    slot: u32,
+}
+
+impl<'b> Deref for Context<'b, '_> {
+    type Target = Emitter<'b>;
+    fn deref(&self) -> &Emitter<'b> {
+        &self.emitter
+    }
+}
+
+impl<'b> DerefMut for Context<'b, '_> {
+    fn deref_mut(&mut self) -> &mut Emitter<'b> {
+        &mut self.emitter
+    }
+}
+
+impl<'m> Context<'_, 'm> {
+    /// Sets the key's event-time timer `tag` to a time in ms since the Unix epoch, or moves it
+    /// there. A time that the watermark has passed runs the timer before the key's next record.
+    pub fn set_timer(&mut self, tag: u64, time_ms: i64) {
+        self.slots[self.slot as usize].set(TimeDomain::EventTime, tag, Some(time_ms));
+    }
+
+    /// Clears the key's event-time timer `tag`.
+    pub fn clear_timer(&mut self, tag: u64) {
+        self.slots[self.slot as usize].set(TimeDomain::EventTime, tag, None);
+    }
+
+    /// Sets the key's timer `tag` on the wall clock. It runs with a later batch, at the earliest.
+    pub fn set_processing_timer(&mut self, tag: u64, time_ms: i64) {
+        self.slots[self.slot as usize].set(TimeDomain::ProcessingTime, tag, Some(time_ms));
+    }
+
+    /// Clears the key's timer `tag` on the wall clock.
+    pub fn clear_processing_timer(&mut self, tag: u64) {
+        self.slots[self.slot as usize].set(TimeDomain::ProcessingTime, tag, None);
+    }
+
+    /// The map state with this index in the description's `maps`.
+    pub fn map(&mut self, index: u16) -> Map<'_, 'm> {
+        Map { buffer: &mut self.maps, map: index, slot: self.slot }
+    }
+}
+
+/// Runs an operator over a batch.
+///
+/// # Errors
+/// A [`Failure`] when a state can't be read or the map state refuses a call.
+pub fn run<T: Keyed>(
+    operator: &T,
+    batch: &KeyedBatch,
+    maps: &mut dyn Maps,
+) -> Result<KeyedReply, Failure> {
+    let inherit =
+        Inherit { timestamps: &batch.timestamps, keys: &batch.keys, slots: Some(&batch.slots) };
+    let mut slots = Vec::new();
+    slots.resize_with(batch.keys.len(), timers::Slot::default);
+    timers::distribute(&batch.due, &mut slots);
+    let mut call = Call {
+        operator,
+        batch,
+        states: (0..batch.keys.len()).map(|_| None).collect(),
+        clocks: vec![i64::MIN; batch.keys.len()],
+        ctx: Context {
+            emitter: Emitter::new(inherit, batch.values.data.len()),
+            slots,
+            maps: Buffer::new(maps),
+            slot: 0,
+        },
+    };
+    for row in 0..batch.timestamps.len() {
+        call.record(row)?;
+    }
+    for slot in 0..batch.keys.len() {
+        call.run_processing_timers(slot)?;
+        call.run_timers(slot, batch.end_watermark)?;
+    }
+    call.finish()
+}
+
+struct Call<'a, 'm, T: Keyed> {
+    operator: &'a T,
+    batch: &'a KeyedBatch,
+    /// Decoded on first touch.
+    states: Vec<Option<State<T::State>>>,
+    /// The event-time clock of each key.
+    clocks: Vec<i64>,
+    ctx: Context<'a, 'm>,
+}
+
+impl<T: Keyed> Call<'_, '_, T> {
+    #[inline]
+    fn record(&mut self, row: usize) -> Result<(), Failure> {
+        let batch = self.batch;
+        let slot = batch.slots[row] as usize;
+        let watermark = batch.watermarks[row];
+        self.run_processing_timers(slot)?;
+        self.run_timers(slot, watermark)?;
+        self.clocks[slot] = self.clocks[slot].max(watermark);
+        self.load(slot)?;
+        let record = Record {
+            key: batch.keys.get(slot),
+            value: batch.values.get(row),
+            timestamp: batch.timestamps[row],
+            watermark,
+            now: batch.now,
+            input: input_of(&batch.inputs, row),
+            row,
+            headers: batch.headers.as_ref(),
+            origins: batch.origins.as_ref(),
+        };
+        self.ctx.slot = slot as u32;
+        self.ctx.emitter.source =
+            Source { row: row as u32, clock: None, timestamp: record.timestamp };
+        let mark = self.ctx.emitter.mark();
+        let state = self.states[slot].as_mut().expect("loaded above");
+        if let Err(rejection) = self.operator.process(&record, state, &mut self.ctx) {
+            self.ctx.emitter.roll_back(mark);
+            self.ctx.emitter.reject(rejection);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn run_timers(&mut self, slot: usize, until: i64) -> Result<(), Failure> {
+        while self.ctx.slots[slot].due(until) {
+            self.run_one(slot, TimeDomain::EventTime, until)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn run_processing_timers(&mut self, slot: usize) -> Result<(), Failure> {
+        if !self.ctx.slots[slot].processing_due {
+            return Ok(());
+        }
+        self.ctx.slots[slot].processing_due = false;
+        // Those set while these run belong to a later batch.
+        let mut due = Vec::new();
+        while let Some(timer) = self.ctx.slots[slot].pop(TimeDomain::ProcessingTime, self.batch.now)
+        {
+            due.push(timer);
+        }
+        let clock = self.batch.watermarks.first().copied().unwrap_or(self.batch.end_watermark);
+        for (tag, time) in due {
+            self.call_timer(slot, TimeDomain::ProcessingTime, tag, time, clock)?;
+        }
+        Ok(())
+    }
+
+    fn run_one(&mut self, slot: usize, domain: TimeDomain, until: i64) -> Result<(), Failure> {
+        let Some((tag, time)) = self.ctx.slots[slot].pop(domain, until) else { return Ok(()) };
+        let clock = self.clocks[slot].max(time);
+        self.call_timer(slot, domain, tag, time, clock)
+    }
+
+    fn call_timer(
+        &mut self,
+        slot: usize,
+        domain: TimeDomain,
+        tag: u64,
+        time: i64,
+        clock: i64,
+    ) -> Result<(), Failure> {
+        self.clocks[slot] = self.clocks[slot].max(clock);
+        self.load(slot)?;
+        let batch = self.batch;
+        let watermark = self.clocks[slot];
+        self.ctx.slot = slot as u32;
+        // What is emitted carries the time of the timer, or of the clock when it ran late.
+        self.ctx.emitter.source = Source {
+            row: (batch.timestamps.len() + slot) as u32,
+            clock: Some(watermark),
+            timestamp: watermark,
+        };
+        let timer =
+            Timer { key: batch.keys.bytes(slot), tag, time, domain, watermark, now: batch.now };
+        let state = self.states[slot].as_mut().expect("loaded above");
+        self.operator.on_timer(&timer, state, &mut self.ctx);
+        Ok(())
+    }
+
+    #[inline]
+    fn load(&mut self, slot: usize) -> Result<(), Failure> {
+        if self.states[slot].is_some() {
+            return Ok(());
+        }
+        let value = match self.batch.states.get(slot) {
+            None => None,
+            Some(bytes) => Some(postcard::from_bytes(bytes).map_err(|e| Failure {
+                message: format!(
+                    "the state of key {:?} can't be read as state version {}: {e}; give a changed \
+                     type a new STATE_VERSION and migrate",
+                    String::from_utf8_lossy(self.batch.keys.bytes(slot)),
+                    T::STATE_VERSION
+                ),
+            })?),
+        };
+        self.states[slot] = Some(State::new(value));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<KeyedReply, Failure> {
+        let mut changed = Vec::new();
+        let mut states = Column::default();
+        let mut timers = TimerChanges::default();
+        for (slot, state) in self.states.iter().enumerate() {
+            self.ctx.slots[slot].finish(slot as u32, &mut timers);
+            let Some(state) = state.as_ref().filter(|s| s.changed()) else { continue };
+            changed.push(slot as u32);
+            push_state(state.value(), &mut states)?;
+        }
+        let Context { emitter, maps, .. } = &mut self.ctx;
+        let rejections = emitter.take_rejections();
+        maps.flush();
+        let Context { emitter, maps, .. } = self.ctx;
+        maps.finish()?;
+        Ok(KeyedReply {
+            rows: emitter.rows,
+            clocks: emitter.clocks,
+            outputs: emitter.outputs,
+            timestamps: emitter.timestamps,
+            keys: emitter.keys,
+            values: emitter.values,
+            headers: emitter.headers,
+            rejections,
+            changed,
+            states,
+            timers,
+        })
+    }
+}
+
+fn push_state<S: Serialize>(state: Option<&S>, column: &mut Column) -> Result<(), Failure> {
+    let Some(state) = state else {
+        column.push_null();
+        return Ok(());
+    };
+    let data = std::mem::take(&mut column.data);
+    column.data = postcard::to_extend(state, data)
+        .map_err(|e| Failure { message: format!("the state can't be written: {e}") })?;
+    column.close();
+    Ok(())
+}
+
+/// Migrates a column of states.
+///
+/// # Errors
+/// The [`Failure`] of the first state that can't be read.
+pub fn migrate<T: Keyed>(from: u32, states: &Column) -> Result<Column, Failure> {
+    let mut migrated = Column::default();
+    for i in 0..states.len() {
+        push_state(T::migrate(from, states.bytes(i))?.as_ref(), &mut migrated)?;
+    }
+    Ok(migrated)
+}

@@ -1,0 +1,60 @@
+//! The value state of a key.
+
+use std::ops::{Deref, DerefMut};
+
+/// The value state of the current key.
+///
+/// Reading gives the state, or its default where there is none yet. Any mutable access counts as a
+/// change and is written back once at the end of the batch.
+#[derive(Debug)]
+pub struct State<S> {
+    value: S,
+    exists: bool,
+    changed: bool,
+}
+
+impl<S: Default> State<S> {
+    /// The state of a key: `value`, or none yet.
+    pub fn new(value: Option<S>) -> Self {
+        let exists = value.is_some();
+        Self { value: value.unwrap_or_default(), exists, changed: false }
+    }
+
+    /// Whether the key has a state.
+    pub fn exists(&self) -> bool {
+        self.exists
+    }
+
+    /// Removes the state; the next read gives the default.
+    pub fn clear(&mut self) {
+        self.changed |= self.exists;
+        self.exists = false;
+        self.value = S::default();
+    }
+
+    /// Whether there is something to write back.
+    pub(crate) fn changed(&self) -> bool {
+        self.changed
+    }
+
+    pub(crate) fn value(&self) -> Option<&S> {
+        self.exists.then_some(&self.value)
+    }
+}
+
+impl<S> Deref for State<S> {
+    type Target = S;
+    #[inline]
+    fn deref(&self) -> &S {
+        &self.value
+    }
+}
+
+impl<S> DerefMut for State<S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        self.changed = true;
+        self.exists = true;
+        &mut self.value
+    }
+}
