@@ -21,6 +21,20 @@ pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(Error::io(dir, "create"))
 }
 
+/// Creates a directory with its parents so that it is there after a crash.
+pub(crate) fn create_dir_durably(dir: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|a| !a.exists()).collect();
+    create_dir(dir)?;
+    for created in missing {
+        match created.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new("."))?,
+            Some(parent) => sync_dir(parent)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 /// The names in a directory; none when it does not exist.
 pub(crate) fn entries(dir: &Path) -> Result<Vec<OsString>, Error> {
     let listing = match fs::read_dir(dir) {

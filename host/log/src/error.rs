@@ -232,12 +232,6 @@ pub enum Error {
         /// The earlier failure.
         reason: String,
     },
-    /// The payload can't be written as JSON.
-    #[error("the commit can't be written as JSON: {source}")]
-    Payload {
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
 }
 
 impl Error {

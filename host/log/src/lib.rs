@@ -20,6 +20,28 @@
 //! The life of an epoch: any number of threads [`Partition::append`]; at a barrier where none of them
 //! does, [`Log::freeze`] takes the lengths; appending goes on while another thread has
 //! [`Log::commit`] wait for the disks.
+//!
+//! ```
+//! use wasmill_log::{Log, Options, Position, Records, TopicOptions};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let log = Log::open(dir.path(), Options::default())?;
+//! log.create_topic("orders", 4, TopicOptions::default())?;
+//! let orders = log.partition("orders", 0)?;
+//! let mut records = Records { timestamps: vec![1_000], clocks: vec![900], ..Records::default() };
+//! records.keys.push(b"alice");
+//! records.values.push(b"3 pears");
+//! let (epoch, producer) = (log.epoch() + 1, 0);
+//! assert_eq!(orders.append(epoch, producer, records)?, 0);
+//!
+//! let mut reader = orders.reader(Position::start());
+//! let (frame, row) = reader.next()?.expect("one frame was appended");
+//! assert_eq!(frame.records().map(|r| r.values.bytes(row)), Some(&b"3 pears"[..]));
+//!
+//! let snapshot = log.freeze()?;
+//! log.commit(snapshot, epoch, serde_json::json!({ "position": reader.position() }))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod frame;
 
@@ -35,6 +57,7 @@ mod read_only;
 mod reader;
 mod records;
 mod recovery;
+mod segments;
 mod tail;
 mod topic;
 

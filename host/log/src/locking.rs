@@ -9,7 +9,15 @@ use crate::Error;
 /// The exclusive right to write a data directory, until dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing is not enough at once when a child process is being started just now: until it
+        // runs its program it has the file too. That unlocking fails can't be helped, closing does.
+        let _closed_next = self.file.unlock();
+    }
 }
 
 impl DirLock {
@@ -39,6 +47,6 @@ impl DirLock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(Error::io(&path, "write"))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

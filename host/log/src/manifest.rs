@@ -71,7 +71,8 @@ impl Manifest {
 
     /// Makes this the commit of `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
-        let mut content = serde_json::to_vec(self).map_err(|source| Error::Payload { source })?;
+        let mut content =
+            serde_json::to_vec(self).expect("every key of a commit and its payload is a string");
         let crc = crc32c::crc32c(&content);
         content.extend_from_slice(format!("\ncrc32c {crc:08x}\n").as_bytes());
         disk::replace(dir, FILE, &content)
@@ -183,7 +184,8 @@ mod tests {
     #[test]
     fn a_commit_of_a_later_format_says_so() {
         let json = br#"{"format":2,"later":true}"#;
-        let content = [json, format!("\ncrc32c {:08x}\n", crc32c::crc32c(json)).as_bytes()].concat();
+        let content =
+            [&json[..], format!("\ncrc32c {:08x}\n", crc32c::crc32c(json)).as_bytes()].concat();
         let error = Manifest::parse(Path::new("COMMIT"), &content).unwrap_err();
         assert!(matches!(error, Error::FormatVersion { found: 2, supported: 1, .. }));
     }

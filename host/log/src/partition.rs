@@ -1,28 +1,25 @@
-//! One partition that is being written.
+//! One partition that is being written, and what can be done with it.
 //!
-//! Invariant: `segments` describes every byte that was appended, in the files or still in the write
-//! buffer; after a failed write that is no longer known, so the partition refuses everything.
+//! Invariant: offsets are given out without a gap, in the order of the frames; after a failed write
+//! the partition takes nothing more, so nothing half-written is ever committed.
 
 use std::cell::RefCell;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::commit::Part;
 use crate::frame::{self, Body, Frame, MAX_PAYLOAD_BYTES, Seal};
-use crate::manifest::{PartitionEntry, Segment, segment_path};
+use crate::locking::DirLock;
+use crate::manifest::PartitionEntry;
 use crate::position::Extent;
 use crate::reader::{Located, Source};
+use crate::segments::Segments;
 use crate::tail::Tail;
-use crate::topic::{Retention, TopicOptions};
-use crate::{Error, Position, Reader, Records};
+use crate::topic::TopicOptions;
+use crate::{Error, Position, Reader, Records, disk};
 
 /// Frames above this size are split, in bytes.
 const FRAME_BYTES: usize = 4 << 20;
-
-/// How much is collected before it goes to the operating system, in bytes.
-const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
 /// A handle on one partition of an open log; clones are the same partition.
 #[derive(Debug, Clone)]
@@ -32,38 +29,17 @@ pub struct Partition(Arc<Shared>);
 struct Shared {
     topic: String,
     index: u32,
-    dir: PathBuf,
     state: Mutex<State>,
+    /// Whoever can append has the directory, even when the log itself was dropped.
+    _lock: Arc<DirLock>,
 }
 
 #[derive(Debug)]
 struct State {
-    options: TopicOptions,
-    /// Ascending; the last takes the appends. Counts what is in `buffer` too.
-    segments: Vec<Segment>,
-    /// The offset of the next record.
-    end: u64,
-    /// What was appended to the last segment and did not go to its file yet.
-    buffer: Vec<u8>,
-    /// The files written to in this run that a commit may still have to sync, ascending.
-    files: Vec<SegmentFile>,
-    /// Segments dropped but perhaps named by the commit in force.
-    condemned: Vec<u64>,
+    segments: Segments,
     tail: Tail,
     /// Why nothing more is taken.
     failure: Option<String>,
-}
-
-/// A segment file that is open for appending or waits to be synced.
-#[derive(Debug, Clone)]
-pub(crate) struct SegmentFile {
-    pub(crate) base: u64,
-    pub(crate) path: PathBuf,
-    pub(crate) file: Arc<File>,
-    /// How many of its bytes are committed.
-    synced_bytes: u64,
-    /// Whether its name is committed.
-    named: bool,
 }
 
 impl Partition {
@@ -74,18 +50,12 @@ impl Partition {
         options: TopicOptions,
         tail_bytes: usize,
         entry: PartitionEntry,
+        lock: Arc<DirLock>,
     ) -> Self {
-        let state = State {
-            options,
-            segments: entry.segments,
-            end: entry.end,
-            buffer: Vec::new(),
-            files: Vec::new(),
-            condemned: Vec::new(),
-            tail: Tail::new(tail_bytes),
-            failure: None,
-        };
-        Self(Arc::new(Shared { topic: topic.to_owned(), index, dir, state: Mutex::new(state) }))
+        let segments = Segments::recovered(dir, options, entry);
+        let state = State { segments, tail: Tail::new(tail_bytes), failure: None };
+        let (topic, state) = (topic.to_owned(), Mutex::new(state));
+        Self(Arc::new(Shared { topic, index, state, _lock: lock }))
     }
 
     /// The topic's name.
@@ -106,7 +76,7 @@ impl Partition {
 
     /// The offset that the next record gets.
     pub fn end_offset(&self) -> u64 {
-        self.lock().end
+        self.lock().segments.end()
     }
 
     /// Appends records and returns the offset of the first of them; the others follow it.
@@ -149,10 +119,10 @@ impl Partition {
                 })
                 .collect();
             let mut state = self.writable()?;
-            let first = state.end;
+            let first = state.segments.end();
             for (run, (seal, range)) in runs.into_iter().zip(seals) {
                 let body = Body::Records(run);
-                let frame = Frame { base_offset: state.end, epoch, producer, body };
+                let frame = Frame { base_offset: state.segments.end(), epoch, producer, body };
                 self.write(&mut state, &mut bytes[range], seal, frame)?;
             }
             Ok(first)
@@ -175,7 +145,7 @@ impl Partition {
         let seal = frame::encode_watermark(&mut bytes, epoch, producer, watermark, idle);
         let mut state = self.writable()?;
         let body = Body::Watermark { watermark, idle };
-        let frame = Frame { base_offset: state.end, epoch, producer, body };
+        let frame = Frame { base_offset: state.segments.end(), epoch, producer, body };
         self.write(&mut state, &mut bytes, seal, frame)
     }
 
@@ -183,8 +153,8 @@ impl Partition {
     /// files go away after the next commit, so that until then a crash finds them again.
     pub fn delete_before(&self, offset: u64) {
         let mut state = self.lock();
-        let count = state.segments.windows(2).take_while(|pair| pair[1].base <= offset).count();
-        state.drop_segments(count);
+        state.segments.drop_before(offset);
+        state.trim_tail();
     }
 
     /// A reader from `position` on, which sees what is appended at once, committed or not. A
@@ -211,63 +181,53 @@ impl Partition {
     pub(crate) fn locate(&self, position: &mut Position) -> Result<Located, Error> {
         let mut state = self.lock();
         let Some(limit) = self.extent(&state).settle(position)? else { return Ok(Located::End) };
-        if let Some((frame, bytes)) = state.tail.at(position.segment, position.byte) {
+        let recent = state.tail.at(position.segment, position.byte);
+        if let Some((frame, bytes)) = recent
+            && frame.base_offset <= position.offset
+        {
             return Ok(Located::Memory { frame, bytes });
         }
-        if state.segments.last().is_some_and(|last| last.base == position.segment) {
+        if state.segments.list().last().is_some_and(|last| last.base == position.segment) {
             self.flush(&mut state)?;
         }
-        Ok(Located::File { path: segment_path(&self.0.dir, position.segment), limit })
+        Ok(Located::File { path: state.segments.path(position.segment), limit })
+    }
+
+    /// Whether `path` is one of the segments.
+    pub(crate) fn has_segment(&self, path: &Path) -> bool {
+        self.lock().segments.contains(path)
     }
 
     pub(crate) fn set_options(&self, options: TopicOptions) {
-        self.lock().options = options;
+        self.lock().segments.options = options;
     }
 
     /// What a commit needs to know, with everything flushed to the operating system.
     pub(crate) fn freeze(&self) -> Result<Part, Error> {
         let mut state = self.writable()?;
         self.flush(&mut state)?;
-        if let Retention::Bytes(keep) = state.options.retention {
-            let count = surplus(&state.segments, keep);
-            state.drop_segments(count);
-        }
-        let changed = |f: &&SegmentFile| state.bytes_of(f.base) != Some(f.synced_bytes);
-        Ok(Part {
-            changed: state.files.iter().filter(changed).cloned().collect(),
-            new_names: state.files.iter().any(|f| !f.named).then(|| self.0.dir.clone()),
-            condemned: state.condemned.clone(),
-            entry: PartitionEntry { end: state.end, segments: state.segments.clone() },
-            partition: self.clone(),
-        })
+        state.segments.retain();
+        state.trim_tail();
+        Ok(Part { partition: self.clone(), frozen: state.segments.freeze() })
     }
 
     /// Notes that a part is committed and removes the files that no commit needs any more.
     pub(crate) fn committed(&self, part: &Part) {
-        let gone = |base: &u64| {
-            fs::remove_file(segment_path(&self.0.dir, *base))
-                .inspect_err(|e| tracing::warn!(topic = self.0.topic, base, "not removed: {e}"))
-                .is_ok()
+        let condemned = &part.frozen.condemned;
+        let paths: Vec<PathBuf> = {
+            let mut state = self.lock();
+            state.segments.committed(&part.frozen.entry);
+            condemned.iter().map(|base| state.segments.path(*base)).collect()
         };
-        let mut state = self.lock();
-        let due: Vec<u64> =
-            part.condemned.iter().copied().filter(|b| state.condemned.contains(b)).collect();
-        drop(state);
-        let removed: Vec<u64> = due.into_iter().filter(gone).collect();
-        state = self.lock();
-        state.condemned.retain(|base| !removed.contains(base));
-        for segment in &part.entry.segments {
-            if let Ok(i) = state.files.binary_search_by_key(&segment.base, |f| f.base) {
-                state.files[i].synced_bytes = segment.bytes;
-                state.files[i].named = true;
+        let removed = |(base, path): (&u64, PathBuf)| match disk::remove(&path) {
+            Ok(()) => Some(*base),
+            Err(error) => {
+                tracing::warn!("{error}; the next commit tries again");
+                None
             }
-        }
-        let State { segments, files, .. } = &mut *state;
-        let active = segments.last().map(|s| s.base);
-        files.retain(|file| {
-            let length = segments.iter().find(|s| s.base == file.base).map(|s| s.bytes);
-            active == Some(file.base) || length != Some(file.synced_bytes)
-        });
+        };
+        let removed: Vec<u64> = condemned.iter().zip(paths).filter_map(removed).collect();
+        self.lock().segments.removed(&removed);
     }
 
     fn write(
@@ -278,54 +238,17 @@ impl Partition {
         frame: Frame,
     ) -> Result<(), Error> {
         seal.close(bytes, frame.base_offset);
-        let written = self.write_bytes(state, bytes);
+        let written = state.segments.append(bytes, frame.end_offset());
         let at = state.guard(written)?;
-        state.end = frame.end_offset();
         state.tail.push(at.base, at.bytes, bytes.len(), frame);
         Ok(())
-    }
-
-    /// Appends to the buffer or the file; returns the segment as it was before.
-    fn write_bytes(&self, state: &mut State, bytes: &[u8]) -> Result<Segment, Error> {
-        let room = state.segments.last().is_some_and(|last| {
-            // A segment without a record can't be followed: both would have the same base offset.
-            last.bytes + bytes.len() as u64 <= state.options.segment_bytes
-                || last.bytes == 0
-                || last.base == state.end
-        });
-        let opened = state.files.last().map(|f| f.base) == state.segments.last().map(|s| s.base);
-        if !room {
-            state.flush()?;
-            let path = segment_path(&self.0.dir, state.end);
-            let mut options = File::options();
-            options.append(true).create_new(true);
-            state.open(path, &options, Segment { base: state.end, bytes: 0 }, false)?;
-            state.segments.push(Segment { base: state.end, bytes: 0 });
-        } else if let Some(last) = state.segments.last().copied()
-            && !opened
-        {
-            let path = segment_path(&self.0.dir, last.base);
-            state.open(path, File::options().append(true), last, true)?;
-        }
-        if state.buffer.len() + bytes.len() > WRITE_BUFFER_BYTES {
-            state.flush()?;
-        }
-        if bytes.len() >= WRITE_BUFFER_BYTES {
-            state.write_through(bytes)?;
-        } else {
-            state.buffer.extend_from_slice(bytes);
-        }
-        let last = state.segments.last_mut().expect("made above when there was none");
-        let before = *last;
-        last.bytes += bytes.len() as u64;
-        Ok(before)
     }
 
     fn flush(&self, state: &mut State) -> Result<(), Error> {
         if let Some(reason) = &state.failure {
             return Err(self.poisoned(reason));
         }
-        let flushed = state.flush();
+        let flushed = state.segments.flush();
         state.guard(flushed)
     }
 
@@ -349,8 +272,8 @@ impl Partition {
         Extent {
             topic: &self.0.topic,
             partition: self.0.index,
-            segments: &state.segments,
-            end: state.end,
+            segments: state.segments.list(),
+            end: state.segments.end(),
         }
     }
 
@@ -360,41 +283,6 @@ impl Partition {
 }
 
 impl State {
-    fn bytes_of(&self, base: u64) -> Option<u64> {
-        self.segments.binary_search_by_key(&base, |s| s.base).ok().map(|i| self.segments[i].bytes)
-    }
-
-    fn open(
-        &mut self,
-        path: PathBuf,
-        options: &fs::OpenOptions,
-        segment: Segment,
-        named: bool,
-    ) -> Result<(), Error> {
-        let file = Arc::new(options.open(&path).map_err(Error::io(&path, "open"))?);
-        let Segment { base, bytes: synced_bytes } = segment;
-        self.files.push(SegmentFile { base, path, file, synced_bytes, named });
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let buffer = std::mem::take(&mut self.buffer);
-        self.write_through(&buffer)?;
-        self.buffer = buffer;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn write_through(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let SegmentFile { path, file, .. } =
-            self.files.last().expect("the last segment's file is open once something is appended");
-        let mut file: &File = file;
-        file.write_all(bytes).map_err(Error::io(path, "append to"))
-    }
-
     /// Closes the partition when writing failed.
     fn guard<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &result {
@@ -403,25 +291,12 @@ impl State {
         result
     }
 
-    fn drop_segments(&mut self, count: usize) {
-        let dropped: Vec<u64> = self.segments.drain(..count).map(|s| s.base).collect();
-        self.files.retain(|file| !dropped.contains(&file.base));
-        self.condemned.extend(dropped);
-        if let Some(first) = self.segments.first() {
+    /// Forgets the frames of segments that were dropped.
+    fn trim_tail(&mut self) {
+        if let Some(first) = self.segments.list().first() {
             self.tail.drop_before(first.base);
         }
     }
-}
-
-/// How many of the oldest segments can go when `keep` bytes are to be left; never all.
-fn surplus(segments: &[Segment], keep: u64) -> usize {
-    let mut left: u64 = segments.iter().map(|s| s.bytes).sum();
-    let closed = &segments[..segments.len().saturating_sub(1)];
-    let goes = |segment: &&Segment| {
-        left -= segment.bytes;
-        left >= keep
-    };
-    closed.iter().take_while(goes).count()
 }
 
 /// Lends a buffer of this thread, empty, so that appending does not allocate each time.
@@ -436,4 +311,44 @@ fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         SCRATCH.set(bytes);
     }
     result
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::segments::WRITE_BUFFER_BYTES;
+    use crate::{Log, Options, TopicOptions};
+
+    fn record(value: &[u8]) -> Records {
+        let mut records = Records { timestamps: vec![1], clocks: vec![0], ..Records::default() };
+        records.keys.push_null();
+        records.values.push(value);
+        records
+    }
+
+    #[test]
+    fn after_a_full_disk_nothing_more_is_taken_and_the_last_commit_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), Options::default()).unwrap();
+        log.create_topic("t", 1, TopicOptions::default()).unwrap();
+        let partition = log.partition("t", 0).unwrap();
+        partition.append(1, 0, record(b"kept")).unwrap();
+        log.commit(log.freeze().unwrap(), 1, serde_json::Value::Null).unwrap();
+
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        partition.lock().segments.replace_file(full);
+        let error = partition.append(2, 0, record(&[0; WRITE_BUFFER_BYTES])).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+        assert!(error.to_string().contains("00.log: No space left"), "{error}");
+        assert!(error.to_string().contains("free some space"), "{error}");
+        let again = partition.append(2, 0, record(b"more")).unwrap_err();
+        assert!(matches!(again, Error::Poisoned { .. }), "{again}");
+        assert!(matches!(log.freeze(), Err(Error::Poisoned { .. })));
+
+        drop((log, partition));
+        let log = Log::open(dir.path(), Options::default()).unwrap();
+        assert_eq!(log.partition("t", 0).unwrap().end_offset(), 1);
+    }
 }

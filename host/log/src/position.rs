@@ -67,7 +67,12 @@ impl Extent<'_> {
         };
         while position.byte == self.segments[index].bytes {
             index += 1;
-            let Some(next) = self.segments.get(index) else { return Ok(None) };
+            let Some(next) = self.segments.get(index) else {
+                if position.offset < self.end {
+                    return Err(self.foreign(position, format!("at the end is {}", self.end)));
+                }
+                return Ok(None);
+            };
             (position.segment, position.byte) = (next.base, 0);
         }
         let bytes = self.segments[index].bytes;

@@ -31,9 +31,10 @@ impl Records {
 
     /// The bytes that the columns take in memory, and nearly so in a frame.
     pub fn size_bytes(&self) -> usize {
-        let headers = self.headers.as_ref().map_or(0, |h| {
-            4 * h.ends.len() + h.names.size_bytes() + h.values.size_bytes()
-        });
+        let headers = self
+            .headers
+            .as_ref()
+            .map_or(0, |h| 4 * h.ends.len() + h.names.size_bytes() + h.values.size_bytes());
         16 * self.len() + self.keys.size_bytes() + self.values.size_bytes() + headers
     }
 

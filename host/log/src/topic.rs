@@ -48,9 +48,7 @@ pub(crate) struct Topic {
 /// Accepts the names `[a-zA-Z0-9._-]{1,200}` but `.` and `..`.
 pub(crate) fn check_name(topic: &str) -> Result<(), Error> {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if (1..=200).contains(&topic.len())
-        && topic.bytes().all(known)
-        && !matches!(topic, "." | "..")
+    if (1..=200).contains(&topic.len()) && topic.bytes().all(known) && !matches!(topic, "." | "..")
     {
         Ok(())
     } else {

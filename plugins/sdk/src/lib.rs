@@ -36,6 +36,7 @@ pub mod rejection;
 pub mod state;
 pub mod stateless;
 pub mod timers;
+pub mod window;
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]

@@ -75,6 +75,20 @@ impl Header {
         HEADER_BYTES + self.payload_bytes
     }
 
+    /// The frame of this header, at the start of `bytes`, when it is whole and undamaged.
+    pub(crate) fn verify<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
+        let Some(frame) = bytes.get(..self.frame_bytes()) else {
+            let found = format!("{} bytes", bytes.len());
+            return Err(Damage::new(0, found, format!("a frame of {} bytes", self.frame_bytes())));
+        };
+        let crc = checksum(crc32c::crc32c(&frame[HEADER_BYTES..]), frame);
+        if crc != self.crc {
+            let found = format!("content with checksum {crc:08x}");
+            return Err(Damage::new(12, found, format!("{:08x}", self.crc)));
+        }
+        Ok(frame)
+    }
+
     /// As [`Frame::is_before`].
     pub(crate) fn is_before(&self, offset: u64) -> bool {
         super::is_before(self.base_offset, u64::from(self.count), offset)
@@ -84,15 +98,7 @@ impl Header {
 /// Reads and verifies the frame at the start of `bytes`; what follows it is left alone.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, Damage> {
     let header = Header::read(bytes)?;
-    let Some(frame) = bytes.get(..header.frame_bytes()) else {
-        let found = format!("{} bytes", bytes.len());
-        return Err(Damage::new(0, found, format!("a frame of {} bytes", header.frame_bytes())));
-    };
-    let crc = checksum(crc32c::crc32c(&frame[HEADER_BYTES..]), frame);
-    if crc != header.crc {
-        let found = format!("content with checksum {crc:08x}");
-        return Err(Damage::new(12, found, format!("{:08x}", header.crc)));
-    }
+    let frame = header.verify(bytes)?;
     let mut rest = Bytes { bytes: frame, at: HEADER_BYTES };
     let body = match header.kind {
         KIND_RECORDS => Body::Records(records(&header, &mut rest)?),
@@ -190,13 +196,13 @@ impl<'a> Bytes<'a> {
     }
 
     fn i64s(&mut self, count: usize) -> Result<Vec<i64>, Damage> {
-        let chunks = self.take(count.saturating_mul(8))?.chunks_exact(8);
-        Ok(chunks.map(|c| i64::from_le_bytes(c.try_into().expect("chunks of 8"))).collect())
+        let (values, _) = self.take(count.saturating_mul(8))?.as_chunks();
+        Ok(values.iter().copied().map(i64::from_le_bytes).collect())
     }
 
     fn u32s(&mut self, count: usize) -> Result<Vec<u32>, Damage> {
-        let chunks = self.take(count.saturating_mul(4))?.chunks_exact(4);
-        Ok(chunks.map(|c| u32::from_le_bytes(c.try_into().expect("chunks of 4"))).collect())
+        let (values, _) = self.take(count.saturating_mul(4))?.as_chunks();
+        Ok(values.iter().copied().map(u32::from_le_bytes).collect())
     }
 
     fn columns(

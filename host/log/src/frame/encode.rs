@@ -131,15 +131,17 @@ fn put_columns(out: &mut Vec<u8>, first: &Column, second: &Column) {
 fn put_i64s(out: &mut Vec<u8>, values: &[i64]) {
     let start = out.len();
     out.resize(start + 8 * values.len(), 0);
-    for (to, value) in out[start..].chunks_exact_mut(8).zip(values) {
-        to.copy_from_slice(&value.to_le_bytes());
+    let (room, _) = out[start..].as_chunks_mut();
+    for (to, value) in room.iter_mut().zip(values) {
+        *to = value.to_le_bytes();
     }
 }
 
 fn put_u32s(out: &mut Vec<u8>, values: &[u32]) {
     let start = out.len();
     out.resize(start + 4 * values.len(), 0);
-    for (to, value) in out[start..].chunks_exact_mut(4).zip(values) {
-        to.copy_from_slice(&value.to_le_bytes());
+    let (room, _) = out[start..].as_chunks_mut();
+    for (to, value) in room.iter_mut().zip(values) {
+        *to = value.to_le_bytes();
     }
 }

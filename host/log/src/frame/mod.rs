@@ -81,6 +81,7 @@ pub struct Frame {
 }
 
 /// The content of a [`Frame`].
+#[expect(clippy::large_enum_variant, reason = "nearly all frames are records")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// At least one record.

@@ -1,0 +1,426 @@
+//! The keys of a stage that are in memory: their rows, their place in time, and what must still be
+//! written.
+//!
+//! Invariant: a row that the store has not applied yet is never evicted, so a lookup that misses
+//! memory finds the truth in the store.
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use wasmill_abi::TimeDomain;
+
+use crate::row::{Row, row_key};
+use crate::store::{self, Cold, Index};
+
+/// What an entry costs besides its key and value, in bytes, about.
+const ENTRY_BYTES: usize = 200;
+/// How many keys are read from a time index of the store at once.
+const PAGE: usize = 4_096;
+/// A time that no timer reaches: the last instant belongs to the end of the input.
+pub const NEVER: i64 = i64::MAX;
+
+/// A key in memory.
+#[derive(Debug)]
+pub struct Entry {
+    hash: u64,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Its row.
+    pub row: Row,
+    /// Its place in each time index; [`NEVER`] for none.
+    next: [i64; 3],
+    /// The epoch that changed it last; 0 for none.
+    dirty: u64,
+    /// The batch that it belongs to, and its slot in it.
+    batch: u64,
+    slot: u32,
+    /// Whether it was used since the eviction hand last passed.
+    used: bool,
+    live: bool,
+}
+
+/// The keys of one stage of one task.
+pub struct Keys {
+    stage: u16,
+    cold: Arc<dyn Cold>,
+    /// Whether every key that exists is in memory.
+    complete: bool,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    table: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    times: [BTreeSet<(i64, u32)>; 3],
+    /// Every key whose place in the store's index is at or before this is in memory; none: all are.
+    frontier: [Option<(i64, Vec<u8>)>; 3],
+    dirty: Vec<u32>,
+    epoch: u64,
+    applied: u64,
+    batch: u64,
+    bytes: usize,
+    budget: usize,
+    hand: usize,
+    ttl_ms: Option<i64>,
+    /// Whether a row without value and timers is kept, because it dates map state.
+    keeps_empty: bool,
+}
+
+impl Keys {
+    /// The keys of a stage: `budget` bytes of memory for them, of which rows that the store has not
+    /// applied may take more.
+    pub fn new(
+        stage: u16,
+        cold: Arc<dyn Cold>,
+        budget: usize,
+        ttl_ms: Option<i64>,
+        has_maps: bool,
+    ) -> Self {
+        let complete = cold.is_empty();
+        let start = || if complete { None } else { Some((i64::MIN, Vec::new())) };
+        Self {
+            stage,
+            cold,
+            complete,
+            entries: Vec::new(),
+            free: Vec::new(),
+            table: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            times: Default::default(),
+            frontier: [start(), start(), start()],
+            dirty: Vec::new(),
+            epoch: 1,
+            applied: 0,
+            batch: 0,
+            bytes: 0,
+            budget,
+            hand: 0,
+            ttl_ms,
+            keeps_empty: ttl_ms.is_some() && has_maps,
+        }
+    }
+
+    /// The epoch that changes belong to now.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Continues the numbering of epochs after a restart.
+    pub fn start_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.applied = epoch.saturating_sub(1);
+    }
+
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The number of keys in memory.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether no key is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether rows that wait for the store fill more than half of the budget.
+    pub fn is_pressed(&self) -> bool {
+        self.bytes > self.budget + self.budget / 2
+    }
+
+    /// The time to live of state, in ms of event time.
+    pub fn ttl_ms(&self) -> Option<i64> {
+        self.ttl_ms
+    }
+
+    /// Begins a batch: no key is in it yet.
+    pub fn begin(&mut self) {
+        self.batch += 1;
+    }
+
+    /// The entry of a key, loaded from the store if need be.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    #[inline]
+    pub fn find(&mut self, key: &[u8]) -> Result<u32, store::Error> {
+        let hash = self.hasher.hash_one(key);
+        let entries = &self.entries;
+        if let Some(id) = self.table.find(hash, |id| *entries[*id as usize].key == *key) {
+            return Ok(*id);
+        }
+        self.load(hash, key)
+    }
+
+    /// The slot of an entry in the batch; it joins with `next` if it is not in it yet. The second
+    /// value says whether it joined.
+    #[inline]
+    pub fn join(&mut self, id: u32, next: u32) -> (u32, bool) {
+        let entry = &mut self.entries[id as usize];
+        if entry.batch == self.batch {
+            return (entry.slot, false);
+        }
+        entry.batch = self.batch;
+        entry.slot = next;
+        entry.used = true;
+        (next, true)
+    }
+
+    /// An entry.
+    #[inline]
+    pub fn entry(&self, id: u32) -> &Entry {
+        &self.entries[id as usize]
+    }
+
+    #[cold]
+    fn load(&mut self, hash: u64, key: &[u8]) -> Result<u32, store::Error> {
+        let row = if self.complete {
+            Row::default()
+        } else {
+            let mut name = Vec::with_capacity(3 + key.len());
+            row_key(self.stage, key, &mut name);
+            match self.cold.get(&name)? {
+                Some(bytes) => Row::decode(&bytes)?,
+                None => Row::default(),
+            }
+        };
+        Ok(self.insert(hash, key, row))
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], row: Row) -> u32 {
+        let next = self.places(&row);
+        self.bytes += cost(key, &row);
+        let entry = Entry {
+            hash,
+            key: key.into(),
+            row,
+            next,
+            dirty: 0,
+            batch: 0,
+            slot: 0,
+            used: true,
+            live: true,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.entries[id as usize] = entry;
+                id
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        for (times, time) in self.times.iter_mut().zip(next) {
+            if time != NEVER {
+                times.insert((time, id));
+            }
+        }
+        let entries = &self.entries;
+        self.table.insert_unique(hash, id, |id| entries[*id as usize].hash);
+        id
+    }
+
+    fn places(&self, row: &Row) -> [i64; 3] {
+        let exists = self.ttl_ms.is_some() && (row.value.is_some() || self.keeps_empty);
+        if row.timers.is_empty() {
+            return [NEVER, NEVER, if exists { row.touched } else { NEVER }];
+        }
+        [
+            row.next(TimeDomain::EventTime),
+            row.next(TimeDomain::ProcessingTime),
+            if exists { row.touched } else { NEVER },
+        ]
+    }
+
+    /// Changes a row, and keeps the books: memory, time indexes, what must be written.
+    #[inline]
+    pub fn change(&mut self, id: u32, change: impl FnOnce(&mut Row)) {
+        let entry = &mut self.entries[id as usize];
+        let before = cost(&entry.key, &entry.row);
+        change(&mut entry.row);
+        self.bytes = self.bytes + cost(&entry.key, &entry.row) - before;
+        if entry.dirty != self.epoch {
+            entry.dirty = self.epoch;
+            self.dirty.push(id);
+        }
+        let old = entry.next;
+        let next = self.places(&self.entries[id as usize].row);
+        if old != next {
+            for i in 0..3 {
+                if old[i] == next[i] {
+                    continue;
+                }
+                if old[i] != NEVER {
+                    self.times[i].remove(&(old[i], id));
+                }
+                if next[i] != NEVER {
+                    self.times[i].insert((next[i], id));
+                }
+            }
+            self.entries[id as usize].next = next;
+        }
+    }
+
+    /// The furthest that an index may be advanced towards `until` so that about `n` keys are due:
+    /// `until` itself when there are fewer. Afterwards every key that is due by then is in memory.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn horizon(&mut self, index: Index, until: i64, n: usize) -> Result<i64, store::Error> {
+        let i = index as usize;
+        loop {
+            let nth = match self.times[i].first() {
+                Some((time, _)) if *time <= until => {
+                    self.times[i].iter().nth(n.max(1) - 1).map_or(until, |(time, _)| *time)
+                }
+                _ => until,
+            };
+            let bound = nth.min(until);
+            match &self.frontier[i] {
+                Some((time, _)) if *time <= bound => {}
+                _ => return Ok(bound),
+            }
+            let after = self.frontier[i].take();
+            let page = self.cold.due(index, self.stage, after.as_ref(), until, PAGE.max(n))?;
+            let full = page.len() == PAGE.max(n);
+            self.frontier[i] = match page.last() {
+                Some(last) if full => Some(last.clone()),
+                _ if until < NEVER - 1 => Some((until + 1, Vec::new())),
+                _ => None,
+            };
+            for (_, key) in page {
+                self.find(&key)?;
+            }
+        }
+    }
+
+    /// At most `limit` keys that are due at `until` by an index and not in the batch yet, by time.
+    pub fn due(&self, index: Index, until: i64, limit: usize) -> Vec<u32> {
+        let mut due = Vec::new();
+        for (time, id) in &self.times[index as usize] {
+            if *time > until || due.len() >= limit {
+                break;
+            }
+            if self.entries[*id as usize].batch != self.batch {
+                due.push(*id);
+            }
+        }
+        due
+    }
+
+    /// Whether an index has a key in memory at or before a time.
+    pub fn any_due(&self, index: Index, until: i64) -> bool {
+        self.times[index as usize].first().is_some_and(|(time, _)| *time <= until)
+    }
+
+    /// The earliest place in an index, as far as memory knows; `None` for none.
+    pub fn first(&self, index: Index) -> Option<i64> {
+        self.times[index as usize].first().map(|(time, _)| *time)
+    }
+
+    /// Drops the keys of a batch that hold nothing, and evicts down to the budget.
+    pub fn end_batch(&mut self, ids: &[u32]) {
+        for id in ids {
+            let entry = &self.entries[*id as usize];
+            if entry.dirty == 0 && self.is_nothing(&entry.row) {
+                self.remove(*id);
+            }
+        }
+        if self.bytes > self.budget {
+            self.evict();
+        }
+    }
+
+    fn is_nothing(&self, row: &Row) -> bool {
+        row.value.is_none() && row.timers.is_empty() && (!self.keeps_empty || row.touched == 0)
+    }
+
+    /// Goes round like the hand of a clock: what was not used since the last time is evicted.
+    fn evict(&mut self) {
+        let target = self.budget - self.budget / 16;
+        for _ in 0..2 * self.entries.len() {
+            if self.bytes <= target {
+                return;
+            }
+            self.hand = (self.hand + 1) % self.entries.len();
+            let entry = &mut self.entries[self.hand];
+            if !entry.live || entry.dirty > self.applied {
+                continue;
+            }
+            if std::mem::take(&mut entry.used) {
+                continue;
+            }
+            let gone = self.is_nothing(&self.entries[self.hand].row);
+            if !gone {
+                self.complete = false;
+                for i in 0..3 {
+                    let time = self.entries[self.hand].next[i];
+                    if time == NEVER {
+                        continue;
+                    }
+                    let beyond = self.frontier[i].as_ref().is_none_or(|(t, _)| *t >= time);
+                    if beyond {
+                        self.frontier[i] = Some((time, Vec::new()));
+                    }
+                }
+            }
+            self.remove(self.hand as u32);
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        let entry = &mut self.entries[id as usize];
+        entry.live = false;
+        self.bytes -= cost(&entry.key, &entry.row);
+        let (hash, next) = (entry.hash, entry.next);
+        entry.key = Box::default();
+        entry.row = Row::default();
+        for (times, time) in self.times.iter_mut().zip(next) {
+            if time != NEVER {
+                times.remove(&(time, id));
+            }
+        }
+        if let Ok(found) = self.table.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
+        self.free.push(id);
+    }
+
+    /// Ends the epoch: appends the rows that changed, and the removals, to `changes`.
+    pub fn freeze(&mut self, changes: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        for id in std::mem::take(&mut self.dirty) {
+            let entry = &self.entries[id as usize];
+            let mut key = Vec::with_capacity(3 + entry.key.len());
+            row_key(self.stage, &entry.key, &mut key);
+            let value = (!self.is_nothing(&entry.row)).then(|| {
+                let mut bytes = Vec::with_capacity(entry.row.value.as_ref().map_or(16, Vec::len) + 24);
+                entry.row.encode(&mut bytes);
+                bytes
+            });
+            changes.push((key, value));
+        }
+        self.epoch += 1;
+    }
+
+    /// The store has applied everything up to this epoch.
+    pub fn applied(&mut self, epoch: u64) {
+        self.applied = self.applied.max(epoch);
+        if self.bytes > self.budget {
+            self.evict();
+        }
+    }
+
+    /// The keys in memory with their rows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Row)> {
+        self.entries.iter().filter(|e| e.live).map(|e| (&*e.key, &e.row))
+    }
+}
+
+#[inline]
+fn cost(key: &[u8], row: &Row) -> usize {
+    ENTRY_BYTES + key.len() + row.value.as_ref().map_or(0, Vec::capacity) + row.timers.len() * 24
+}

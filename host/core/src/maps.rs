@@ -1,0 +1,475 @@
+//! Map state of a stage: what the open epoch has changed, what waits to be applied, and the store.
+//!
+//! Invariant: a read sees the writes of its own call, then those of accepted calls, then the store;
+//! the writes of a call that failed are never seen again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmill_abi::maps::{Entries, Range};
+use wasmill_abi::{Column, MapError, Maps};
+
+use crate::operator::MapAccess;
+use crate::row::{after_prefix, map_prefix};
+use crate::store::{self, Cold};
+
+/// Most bytes of one scan's reply; the host answers with `more` beyond it.
+const SCAN_BYTES: usize = 4 << 20;
+/// Most entries that are read from the store at a time.
+const PAGE: usize = 1_024;
+
+type Layer = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The map state of one stage of one task.
+pub struct MapStore {
+    stage: u16,
+    maps: u16,
+    cold: Arc<dyn Cold>,
+    /// Changed in the open epoch.
+    open: Layer,
+    /// Changed in epochs that the store has not applied yet.
+    frozen: BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64)>,
+}
+
+impl MapStore {
+    /// The map state of a stage with `maps` maps.
+    pub fn new(stage: u16, maps: u16, cold: Arc<dyn Cold>) -> Self {
+        Self { stage, maps, cold, open: Layer::new(), frozen: BTreeMap::new() }
+    }
+
+    /// Whether the stage has map state at all.
+    pub fn is_used(&self) -> bool {
+        self.maps > 0
+    }
+
+    /// Bytes held in memory, about.
+    pub fn bytes(&self) -> usize {
+        // Counted at freeze time only; maps are flushed with every epoch.
+        (self.open.len() + self.frozen.len()) * 128
+    }
+
+    /// Ends the epoch: appends its changes to `changes`.
+    pub fn freeze(&mut self, epoch: u64, changes: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        for (key, value) in std::mem::take(&mut self.open) {
+            changes.push((key.clone(), value.clone()));
+            self.frozen.insert(key, (value, epoch));
+        }
+    }
+
+    /// The store has applied everything up to this epoch.
+    pub fn applied(&mut self, epoch: u64) {
+        self.frozen.retain(|_, (_, e)| *e > epoch);
+    }
+
+    /// Removes every entry of a key, when its state expires.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn clear_key(&mut self, key: &[u8]) -> Result<(), store::Error> {
+        for map in 0..self.maps {
+            let prefix = map_prefix(self.stage, map, key);
+            let end = after_prefix(&prefix).expect("a store key begins with a stage below 0xffff");
+            let mut start = prefix;
+            loop {
+                let (found, more) = self.merged(&Layer::new(), &start, &end, PAGE, false)?;
+                for (key, _) in &found {
+                    self.open.insert(key.clone(), None);
+                }
+                match found.last() {
+                    Some((last, _)) if more => {
+                        start = [last.as_slice(), &[0]].concat();
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, writes: &Layer, key: &[u8]) -> Result<Option<Vec<u8>>, store::Error> {
+        if let Some(value) = writes.get(key).or_else(|| self.open.get(key)) {
+            return Ok(value.clone());
+        }
+        if let Some((value, _)) = self.frozen.get(key) {
+            return Ok(value.clone());
+        }
+        self.cold.get(key)
+    }
+
+    /// The entries of `[start, end)` over all layers, and whether there may be more.
+    fn merged(
+        &self,
+        writes: &Layer,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+        down: bool,
+    ) -> Result<(store::Pairs, bool), store::Error> {
+        if start >= end {
+            return Ok((Vec::new(), false));
+        }
+        let range = (
+            std::ops::Bound::Included(start.to_vec()),
+            std::ops::Bound::Excluded(end.to_vec()),
+        );
+        let mut layers: [Box<dyn Iterator<Item = (&Vec<u8>, Option<&Vec<u8>>)>>; 3] = [
+            directed(writes.range(range.clone()).map(|(k, v)| (k, v.as_ref())), down),
+            directed(self.open.range(range.clone()).map(|(k, v)| (k, v.as_ref())), down),
+            directed(self.frozen.range(range).map(|(k, (v, _))| (k, v.as_ref())), down),
+        ];
+        let mut heads = [layers[0].next(), layers[1].next(), layers[2].next()];
+        let mut cold = ColdScan::new(self.cold.as_ref(), start, end, down);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        loop {
+            let before = |a: &[u8], b: &[u8]| if down { a > b } else { a < b };
+            let mut first: Option<Vec<u8>> = cold.peek()?.map(|(k, _)| k.clone());
+            for head in heads.iter().flatten() {
+                if first.as_ref().is_none_or(|f| before(head.0, f)) {
+                    first = Some(head.0.clone());
+                }
+            }
+            let Some(key) = first else { return Ok((found, false)) };
+            if found.len() >= limit || bytes >= SCAN_BYTES {
+                return Ok((found, true));
+            }
+            let mut value: Option<Option<Vec<u8>>> = None;
+            for (layer, head) in layers.iter_mut().zip(&mut heads) {
+                if head.as_ref().is_some_and(|h| *h.0 == key) {
+                    let (_, here) = head.take().expect("looked at above");
+                    value.get_or_insert_with(|| here.cloned());
+                    *head = layer.next();
+                }
+            }
+            if cold.peek()?.is_some_and(|(k, _)| *k == key) {
+                let (_, here) = cold.next()?.expect("looked at above");
+                value.get_or_insert(Some(here));
+            }
+            if let Some(Some(value)) = value {
+                bytes += key.len() + value.len();
+                found.push((key, value));
+            }
+        }
+    }
+}
+
+fn directed<'a, T: 'a>(
+    items: impl DoubleEndedIterator<Item = T> + 'a,
+    down: bool,
+) -> Box<dyn Iterator<Item = T> + 'a> {
+    if down { Box::new(items.rev()) } else { Box::new(items) }
+}
+
+/// A walk through a range of the store, page by page.
+struct ColdScan<'a> {
+    cold: &'a dyn Cold,
+    start: Vec<u8>,
+    end: Vec<u8>,
+    down: bool,
+    page: std::collections::VecDeque<(Vec<u8>, Vec<u8>)>,
+    done: bool,
+}
+
+impl<'a> ColdScan<'a> {
+    fn new(cold: &'a dyn Cold, start: &[u8], end: &[u8], down: bool) -> Self {
+        let page = std::collections::VecDeque::new();
+        Self { cold, start: start.to_vec(), end: end.to_vec(), down, page, done: false }
+    }
+
+    fn peek(&mut self) -> Result<Option<&(Vec<u8>, Vec<u8>)>, store::Error> {
+        if self.page.is_empty() && !self.done {
+            let page = self.cold.scan(&self.start, &self.end, PAGE, self.down)?;
+            self.done = page.len() < PAGE;
+            if let Some((last, _)) = page.last() {
+                if self.down {
+                    self.end = last.clone();
+                } else {
+                    self.start = [last.as_slice(), &[0]].concat();
+                }
+            }
+            self.page = page.into();
+        }
+        Ok(self.page.front())
+    }
+
+    fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, store::Error> {
+        self.peek()?;
+        Ok(self.page.pop_front())
+    }
+}
+
+/// The access of one call to the maps of its keys. It owns the [`MapStore`] while the call lasts.
+pub struct MapCall {
+    store: MapStore,
+    /// The key of each slot.
+    keys: Column,
+    writes: Layer,
+    written_bytes: usize,
+    limit_bytes: usize,
+}
+
+impl MapCall {
+    /// Takes the store for a call.
+    pub fn new(store: MapStore, keys: Column, limit_bytes: usize) -> Self {
+        Self { store, keys, writes: Layer::new(), written_bytes: 0, limit_bytes }
+    }
+
+    /// Gives the store back. With `accept` the call's writes are part of the open epoch.
+    pub fn finish(mut self, accept: bool) -> MapStore {
+        if accept {
+            self.store.open.append(&mut self.writes);
+        }
+        self.store
+    }
+
+    fn prefix(&self, map: u16, slot: u32) -> Result<Vec<u8>, MapError> {
+        if map >= self.store.maps {
+            return Err(MapError::NoSuchMap(map));
+        }
+        if slot as usize >= self.keys.len() {
+            return Err(MapError::NoSuchSlot(slot));
+        }
+        Ok(map_prefix(self.store.stage, map, self.keys.bytes(slot as usize)))
+    }
+
+    fn bounds(&self, map: u16, slot: u32, range: &Range) -> Result<(Vec<u8>, Vec<u8>), MapError> {
+        let prefix = self.prefix(map, slot)?;
+        let with = |entry: &Vec<u8>| [prefix.as_slice(), entry].concat();
+        let start = range.start.as_ref().map_or_else(|| prefix.clone(), with);
+        let end = range.end.as_ref().map_or_else(
+            || after_prefix(&prefix).expect("a store key begins with a stage below 0xffff"),
+            with,
+        );
+        Ok((start, end))
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), MapError> {
+        if self.written_bytes + bytes > self.limit_bytes {
+            return Err(MapError::Limit("map-write".into(), self.limit_bytes as u64));
+        }
+        self.written_bytes += bytes;
+        Ok(())
+    }
+}
+
+fn aligned(slots: &[u32], columns: &[(&str, &Column)]) -> Result<(), MapError> {
+    for (name, column) in columns {
+        column.check(name).map_err(|e| MapError::Malformed(e.0))?;
+        if column.len() != slots.len() {
+            return Err(MapError::Malformed(format!(
+                "{} slots but {} {name}",
+                slots.len(),
+                column.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn failed(e: store::Error) -> MapError {
+    MapError::Store(e.0)
+}
+
+impl Maps for MapCall {
+    fn get(&mut self, map: u16, slots: &[u32], keys: &Column) -> Result<Column, MapError> {
+        aligned(slots, &[("keys", keys)])?;
+        let mut values = Column::default();
+        for (i, slot) in slots.iter().enumerate() {
+            let mut key = self.prefix(map, *slot)?;
+            key.extend_from_slice(keys.bytes(i));
+            let value = self.store.get(&self.writes, &key).map_err(failed)?;
+            if values.data.len() + value.as_ref().map_or(0, Vec::len) > u32::MAX as usize / 2 {
+                return Err(MapError::Limit("bytes of one get".into(), u64::from(u32::MAX / 2)));
+            }
+            values.push_opt(value.as_deref());
+        }
+        Ok(values)
+    }
+
+    fn put(
+        &mut self,
+        map: u16,
+        slots: &[u32],
+        keys: &Column,
+        values: &Column,
+    ) -> Result<(), MapError> {
+        aligned(slots, &[("keys", keys), ("values", values)])?;
+        let mut entries = Vec::with_capacity(slots.len());
+        for (i, slot) in slots.iter().enumerate() {
+            let mut key = self.prefix(map, *slot)?;
+            key.extend_from_slice(keys.bytes(i));
+            entries.push((key, values.get(i).map(<[u8]>::to_vec)));
+        }
+        self.charge(keys.data.len() + values.data.len())?;
+        self.writes.extend(entries);
+        Ok(())
+    }
+
+    fn delete_range(&mut self, map: u16, slot: u32, range: &Range) -> Result<(), MapError> {
+        let (mut start, end) = self.bounds(map, slot, range)?;
+        loop {
+            let (found, more) =
+                self.store.merged(&self.writes, &start, &end, PAGE, false).map_err(failed)?;
+            let Some((last, _)) = found.last() else { return Ok(()) };
+            start = [last.as_slice(), &[0]].concat();
+            for (key, _) in found {
+                self.writes.insert(key, None);
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn scan(
+        &mut self,
+        map: u16,
+        slot: u32,
+        range: &Range,
+        limit: u32,
+        descending: bool,
+    ) -> Result<Entries, MapError> {
+        let prefix = self.prefix(map, slot)?.len();
+        let (start, end) = self.bounds(map, slot, range)?;
+        let (found, more) = self
+            .store
+            .merged(&self.writes, &start, &end, limit as usize, descending)
+            .map_err(failed)?;
+        Ok(Entries {
+            keys: found.iter().map(|(key, _)| &key[prefix..]).collect(),
+            values: found.iter().map(|(_, value)| value.as_slice()).collect(),
+            more,
+        })
+    }
+}
+
+impl MapAccess for MapCall {
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A store over a plain map.
+    struct Table(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl Cold for Table {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, store::Error> {
+            Ok(self.0.get(key).cloned())
+        }
+        fn scan(
+            &self,
+            start: &[u8],
+            end: &[u8],
+            limit: usize,
+            down: bool,
+        ) -> Result<store::Pairs, store::Error> {
+            let range = self.0.range(start.to_vec()..end.to_vec());
+            Ok(directed(range, down).take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        }
+        fn due(
+            &self,
+            _: store::Index,
+            _: u16,
+            _: Option<&(i64, Vec<u8>)>,
+            _: i64,
+            _: usize,
+        ) -> Result<Vec<(i64, Vec<u8>)>, store::Error> {
+            Ok(Vec::new())
+        }
+        fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    proptest! {
+        /// Layers against one plain map: whatever is written where, reads are the same.
+        #[test]
+        fn layers_read_like_one_map(
+            ops in proptest::collection::vec(
+                (0..5u8, 0..2u32, 0..12u8, proptest::option::of(0..200u8)), 1..80),
+            limit in 1..9u32, down in any::<bool>()) {
+            let mut model: [BTreeMap<Vec<u8>, Vec<u8>>; 2] = Default::default();
+            let mut committed = BTreeMap::new();
+            let keys: Column = [&b"a"[..], b"ab"].into_iter().collect();
+            let mut store = MapStore::new(3, 1, Arc::new(Table(BTreeMap::new())));
+            let mut call = MapCall::new(store, keys.clone(), 1 << 20);
+            let mut epoch = 1;
+            for (op, slot, entry, value) in ops {
+                let one: Column = std::iter::once(&[entry][..]).collect();
+                match op {
+                    0..=2 => {
+                        let v = value.map(|v| vec![v]);
+                        let values: Column = std::iter::once(v.as_deref()).collect();
+                        call.put(0, &[slot], &one, &values).unwrap();
+                        match v {
+                            Some(v) => model[slot as usize].insert(vec![entry], v),
+                            None => model[slot as usize].remove(&vec![entry]),
+                        };
+                    }
+                    3 => {
+                        let range = Range { start: Some(vec![entry]), end: Some(vec![entry + 3]) };
+                        call.delete_range(0, slot, &range).unwrap();
+                        model[slot as usize].retain(|k, _| k[0] < entry || k[0] >= entry + 3);
+                    }
+                    _ => {
+                        store = call.finish(true);
+                        let mut changes = Vec::new();
+                        store.freeze(epoch, &mut changes);
+                        if value.is_some() {
+                            for (k, v) in changes {
+                                match v {
+                                    Some(v) => committed.insert(k, v),
+                                    None => committed.remove(&k),
+                                };
+                            }
+                            // Epochs that were only frozen are applied with this one.
+                            let mut all = committed.clone();
+                            for (k, (v, _)) in &store.frozen {
+                                match v {
+                                    Some(v) => all.insert(k.clone(), v.clone()),
+                                    None => all.remove(k),
+                                };
+                            }
+                            committed = all.clone();
+                            store.cold = Arc::new(Table(all));
+                            store.applied(epoch);
+                            prop_assert!(store.frozen.is_empty());
+                        }
+                        epoch += 1;
+                        call = MapCall::new(store, keys.clone(), 1 << 20);
+                    }
+                }
+                for slot in 0..2u32 {
+                    let all = &model[slot as usize];
+                    let got = call.scan(0, slot, &Range::default(), limit, down).unwrap();
+                    let want: Vec<_> = directed(all.iter(), down).take(limit as usize).collect();
+                    prop_assert_eq!(got.more, all.len() > limit as usize);
+                    prop_assert_eq!(got.keys.len(), want.len());
+                    for (i, (k, v)) in want.into_iter().enumerate() {
+                        prop_assert_eq!(got.keys.bytes(i), k.as_slice());
+                        prop_assert_eq!(got.values.bytes(i), v.as_slice());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_not_accepted_leaves_nothing() {
+        let store = MapStore::new(0, 1, store::Nothing::shared());
+        let keys: Column = std::iter::once(&b"k"[..]).collect();
+        let one: Column = std::iter::once(&b"e"[..]).collect();
+        let mut call = MapCall::new(store, keys.clone(), 100);
+        call.put(0, &[0], &one, &one).unwrap();
+        let mut call = MapCall::new(call.finish(false), keys, 100);
+        assert!(call.get(0, &[0], &one).unwrap().is_null(0));
+        assert_eq!(call.get(1, &[0], &one), Err(MapError::NoSuchMap(1)));
+        assert_eq!(call.get(0, &[1], &one), Err(MapError::NoSuchSlot(1)));
+        let big: Column = std::iter::once(&[0u8; 101][..]).collect();
+        assert!(matches!(call.put(0, &[0], &one, &big), Err(MapError::Limit(_, 100))));
+    }
+}

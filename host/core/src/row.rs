@@ -1,0 +1,256 @@
+//! How keyed state is written: a row for each key, an entry for each map entry.
+//!
+//! Store keys are `[stage u16 BE][kind u8]` and then, for a row, the key; for a map entry
+//! `[map u16 BE][key length u32 BE][key][entry key]`. So the entries of one map are together and in
+//! the order of their entry keys. Invariant: what [`Row::encode`] writes, [`Row::decode`] reads.
+
+use wasmill_abi::TimeDomain;
+
+const KIND_ROW: u8 = 0;
+const KIND_MAP: u8 = 1;
+
+/// One timer of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    /// The clock it follows.
+    pub domain: TimeDomain,
+    /// Its name within the key.
+    pub tag: u64,
+    /// When it is due, in ms since the epoch.
+    pub time: i64,
+}
+
+/// What is kept for one key of a stage besides its map entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The version of the plugin's state that `value` is written in.
+    pub version: u32,
+    /// When a record last touched the key: its event time, or the watermark where that was later.
+    /// Only kept for stages with a `state-ttl`; otherwise 0.
+    pub touched: i64,
+    /// The timers that are set.
+    pub timers: Vec<Timer>,
+    /// The value state.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Bytes that are no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored row of a key can't be read: {0}")]
+pub struct Corrupt(pub &'static str);
+
+impl Row {
+    /// Appends the row's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.version));
+        out.extend_from_slice(&self.touched.to_le_bytes());
+        put_varint(out, self.timers.len() as u64);
+        for timer in &self.timers {
+            out.push(timer.domain as u8);
+            put_varint(out, timer.tag);
+            out.extend_from_slice(&timer.time.to_le_bytes());
+        }
+        match &self.value {
+            None => out.push(0),
+            Some(value) => {
+                out.push(1);
+                out.extend_from_slice(value);
+            }
+        }
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// [`Corrupt`] says what was expected.
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, Corrupt> {
+        let b = &mut bytes;
+        let version = u32::try_from(varint(b)?).map_err(|_| Corrupt("a version below 2^32"))?;
+        let touched = i64::from_le_bytes(array(b)?);
+        let count = varint(b)?;
+        let mut timers = Vec::with_capacity(count.min(64) as usize);
+        for _ in 0..count {
+            let [domain] = array(b)?;
+            let domain = match domain {
+                0 => TimeDomain::EventTime,
+                1 => TimeDomain::ProcessingTime,
+                _ => return Err(Corrupt("a time domain of 0 or 1")),
+            };
+            timers.push(Timer { domain, tag: varint(b)?, time: i64::from_le_bytes(array(b)?) });
+        }
+        let [present] = array(b)?;
+        let value = match present {
+            0 if b.is_empty() => None,
+            1 => Some(b.to_vec()),
+            _ => return Err(Corrupt("a presence byte of 0 or 1")),
+        };
+        Ok(Self { version, touched, timers, value })
+    }
+
+    /// The earliest timer of a domain, or `i64::MAX` where there is none.
+    pub fn next(&self, domain: TimeDomain) -> i64 {
+        let times = self.timers.iter().filter(|t| t.domain == domain).map(|t| t.time);
+        times.min().unwrap_or(i64::MAX)
+    }
+}
+
+/// The store key of a key's row.
+pub fn row_key(stage: u16, key: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&stage.to_be_bytes());
+    out.push(KIND_ROW);
+    out.extend_from_slice(key);
+}
+
+/// What the store keys of the entries of one map of one key begin with.
+pub fn map_prefix(stage: u16, map: u16, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(9 + key.len() + 16);
+    out.extend_from_slice(&stage.to_be_bytes());
+    out.push(KIND_MAP);
+    out.extend_from_slice(&map.to_be_bytes());
+    out.extend_from_slice(&(key.len() as u32).to_be_bytes());
+    out.extend_from_slice(key);
+    out
+}
+
+/// The least byte string that is greater than every one that begins with `prefix`; none when there
+/// is no such string.
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+/// What a store key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// The row of a key.
+    Row {
+        /// The stage's number.
+        stage: u16,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// An entry of a map.
+    Map {
+        /// The stage's number.
+        stage: u16,
+        /// The map's index.
+        map: u16,
+        /// The key.
+        key: &'a [u8],
+        /// The entry key.
+        entry: &'a [u8],
+    },
+}
+
+/// Reads a store key.
+///
+/// # Errors
+/// [`Corrupt`] says what was expected.
+pub fn name(mut bytes: &[u8]) -> Result<Name<'_>, Corrupt> {
+    let b = &mut bytes;
+    let stage = u16::from_be_bytes(array(b)?);
+    let [kind] = array(b)?;
+    match kind {
+        KIND_ROW => Ok(Name::Row { stage, key: b }),
+        KIND_MAP => {
+            let map = u16::from_be_bytes(array(b)?);
+            let len = u32::from_be_bytes(array(b)?) as usize;
+            if b.len() < len {
+                return Err(Corrupt("a key as long as its length says"));
+            }
+            let (key, entry) = b.split_at(len);
+            Ok(Name::Map { stage, map, key, entry })
+        }
+        _ => Err(Corrupt("a kind of 0 or 1")),
+    }
+}
+
+/// Appends a LEB128 number.
+pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads a LEB128 number off the front.
+///
+/// # Errors
+/// [`Corrupt`] when it is cut off or passes 64 bits.
+pub fn varint(bytes: &mut &[u8]) -> Result<u64, Corrupt> {
+    let mut n = 0;
+    for shift in (0..64).step_by(7) {
+        let [byte] = array(bytes)?;
+        n |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(n);
+        }
+    }
+    Err(Corrupt("a number of at most 64 bits"))
+}
+
+fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Corrupt> {
+    let (head, rest) = bytes.split_first_chunk().ok_or(Corrupt("more bytes"))?;
+    *bytes = rest;
+    Ok(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn timer() -> impl Strategy<Value = Timer> {
+        (any::<bool>(), any::<u64>(), any::<i64>()).prop_map(|(p, tag, time)| Timer {
+            domain: if p { TimeDomain::ProcessingTime } else { TimeDomain::EventTime },
+            tag,
+            time,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_comes_back_as_it_was(
+            version in any::<u32>(), touched in any::<i64>(),
+            timers in proptest::collection::vec(timer(), 0..4),
+            value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20))) {
+            let row = Row { version, touched, timers, value };
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
+            prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
+            let fixed = bytes.len() - row.value.as_ref().map_or(0, Vec::len);
+            for cut in 0..fixed {
+                prop_assert!(Row::decode(&bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Row::decode(&bytes);
+            let _ = name(&bytes);
+        }
+
+        #[test]
+        fn store_keys_name_what_they_were_made_of(
+            stage in any::<u16>(), map in any::<u16>(),
+            key in proptest::collection::vec(any::<u8>(), 0..6),
+            entry in proptest::collection::vec(any::<u8>(), 0..6)) {
+            let mut row = Vec::new();
+            row_key(stage, &key, &mut row);
+            prop_assert_eq!(name(&row), Ok(Name::Row { stage, key: &key }));
+            let prefix = map_prefix(stage, map, &key);
+            let full = [prefix.as_slice(), &entry].concat();
+            prop_assert_eq!(name(&full), Ok(Name::Map { stage, map, key: &key, entry: &entry }));
+            if let Some(end) = after_prefix(&prefix) {
+                prop_assert!(full < end && prefix < end);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Turns a document into a [`Pipeline`].
+//!
+//! Invariant: an item of a kind has the same index in [`Names`] and in the pipeline, also when there
+//! are problems in it; a pipeline with a problem never leaves this module.
+
+mod references;
+mod settings;
+mod sinks;
+mod sources;
+mod stages;
+mod topics;
+mod whole;
+
+use std::path::Path;
+
+use crate::Pipeline;
+use crate::diagnostic::Diagnostic;
+use crate::document::Document;
+use crate::section::{Problems, Section};
+
+use references::Names;
+
+/// The longest time that a setting can have, 100 years.
+const MAX_MS: i64 = 36_500 * 86_400_000;
+
+/// Checks the text of a pipeline file.
+pub(crate) fn pipeline(
+    file: &Path,
+    text: &str,
+    sets: &[(String, String)],
+) -> Result<Pipeline, Vec<Diagnostic>> {
+    let mut syntax = Vec::new();
+    let document = Document::parse(file, text, sets, &mut syntax);
+    if !syntax.is_empty() {
+        return Err(syntax);
+    }
+    let problems = Problems::new(&document);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut pipeline = read(file, folder, &problems);
+    whole::check(&pipeline, &problems);
+    let found = problems.into_sorted();
+    if found.iter().any(Diagnostic::is_error) {
+        return Err(found);
+    }
+    pipeline.warnings = found;
+    pipeline.document = document;
+    Ok(pipeline)
+}
+
+fn read(file: &Path, folder: &Path, problems: &Problems<'_>) -> Pipeline {
+    let root = &problems.document.root;
+    let top = Section::new(problems, String::new(), root.origin, root)
+        .expect("the root of a TOML document is a table");
+    let name = settings::name(&top);
+    let engine = settings::engine(top.section("engine"), folder);
+    let rejects = settings::rejects(top.section("rejects"), &settings::default_rejects());
+    let sources = items(&top, "source");
+    let topics = items(&top, "topic");
+    let stages = items(&top, "stage");
+    let sinks = items(&top, "sink");
+    top.finish();
+    let names = Names::new(&sources, &topics, &stages);
+    Pipeline {
+        name,
+        file: file.to_owned(),
+        engine,
+        sources: sources.into_iter().map(|(name, s)| sources::source(name, s, folder)).collect(),
+        topics: topics.into_iter().map(|(name, s)| topics::topic(name, s, &names)).collect(),
+        stages: stages
+            .into_iter()
+            .map(|(name, s)| stages::stage(name, s, folder, &names, &rejects))
+            .collect(),
+        sinks: sinks.into_iter().map(|(name, s)| sinks::sink(name, s, folder, &names)).collect(),
+        rejects,
+        warnings: Vec::new(),
+        document: problems.document.clone(),
+    }
+}
+
+type Items<'a> = Vec<(String, Section<'a>)>;
+
+/// The tables `[kind.NAME]`.
+fn items<'a>(top: &Section<'a>, kind: &'static str) -> Items<'a> {
+    let Some(all) = top.section(kind) else { return Vec::new() };
+    let mut items = Vec::new();
+    for entry in all.entries() {
+        let path = all.at(&entry.key);
+        let fits = match kind {
+            "topic" => is_topic_name(&entry.key),
+            _ => {
+                let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+                (1..=60).contains(&entry.key.len()) && entry.key.bytes().all(known)
+            }
+        };
+        if !fits {
+            let expected = match kind {
+                "topic" => "1 to 200 letters, digits, '.', '_' or '-'",
+                _ => "1 to 60 letters, digits, '_' or '-'",
+            };
+            let message = format!("expected a name of {expected}, found {:?}", entry.key);
+            all.problems.error(entry.origin, kind, message, None);
+        }
+        if let Some(section) = Section::new(all.problems, path, entry.origin, &entry.item) {
+            items.push((entry.key.clone(), section));
+        }
+    }
+    items
+}
+
+/// Whether the embedded log takes a name for a topic.
+fn is_topic_name(name: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=200).contains(&name.len()) && name.bytes().all(known) && !matches!(name, "." | "..")
+}
