@@ -193,12 +193,14 @@ impl Valve {
     }
 
     fn raise_to_greatest(&mut self) -> Option<i64> {
-        let greatest = self.channels.iter().map(|c| c.watermark).max()?;
+        let said = self.channels.iter().map(|c| c.watermark);
+        let greatest = said.filter(|w| *w != WATERMARK_END || self.is_ended()).max()?;
         self.raise(greatest)
     }
 
     fn raise(&mut self, to: i64) -> Option<i64> {
-        if to <= self.watermark {
+        // A channel that is only idle may still have more to say: the end waits for it.
+        if to <= self.watermark || (to == WATERMARK_END && !self.is_ended()) {
             return None;
         }
         self.watermark = to;

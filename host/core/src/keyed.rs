@@ -255,7 +255,7 @@ impl Stage {
             *last = now.max(*last);
             let id = self.keys.find(key).map_err(|e| self.store_error(e))?;
             let row = &self.keys.entry(id).row;
-            if row.value.is_some() && clock >= row.touched.saturating_add(ttl) {
+            if row.touched != 0 && clock >= row.touched.saturating_add(ttl) {
                 self.forget(id)?;
             }
         }

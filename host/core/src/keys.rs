@@ -225,7 +225,9 @@ impl Keys {
     }
 
     fn places(&self, row: &Row) -> [i64; 3] {
-        let exists = self.ttl_ms.is_some() && (row.value.is_some() || self.keeps_empty);
+        // A row from before the stage had a time to live is undated; its first touch dates it.
+        let dated = self.ttl_ms.is_some() && row.touched != 0;
+        let exists = dated && (row.value.is_some() || self.keeps_empty);
         if row.timers.is_empty() {
             return [NEVER, NEVER, if exists { row.touched } else { NEVER }];
         }

@@ -146,8 +146,17 @@ mod tests {
         assert_eq!(
             keys,
             [
-                "users", "users", "rate", "rate", "start-ms", "out-of-orderness-ms", "late-share",
-                "malformed-share", "bot-share", "pages", "line-bytes"
+                "users",
+                "users",
+                "rate",
+                "rate",
+                "start-ms",
+                "out-of-orderness-ms",
+                "late-share",
+                "malformed-share",
+                "bot-share",
+                "pages",
+                "line-bytes"
             ]
         );
         assert_eq!(Config::default().check(), Ok(()));
@@ -155,7 +164,8 @@ mod tests {
 
     #[test]
     fn keys_are_read_in_kebab_case() {
-        let config: Config = serde_json::from_str(r#"{"late-share": 0.5, "line-bytes": 300}"#).unwrap();
+        let config: Config =
+            serde_json::from_str(r#"{"late-share": 0.5, "line-bytes": 300}"#).unwrap();
         assert_eq!(config, Config { late_share: 0.5, line_bytes: 300, ..Config::default() });
         assert!(serde_json::from_str::<Config>(r#"{"lines": 1}"#).is_err());
     }

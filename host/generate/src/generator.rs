@@ -71,7 +71,7 @@ impl Generator {
             next: 0,
             events: config.events.unwrap_or(u64::MAX),
         };
-        let others = generator.mean_line_bytes() - MIN_AGENT_BYTES;
+        let others = generator.mean_line_bytes().saturating_sub(MIN_AGENT_BYTES);
         let agent_bytes = config.line_bytes.saturating_sub(others).max(MIN_AGENT_BYTES);
         generator.site = Site::new(config.pages, agent_bytes);
         Ok(generator)
@@ -90,7 +90,7 @@ impl Generator {
         if self.next >= self.events {
             return None;
         }
-        let now_ms = self.start_ms + (self.next as f64 * self.ms_per_event) as i64;
+        let now_ms = self.start_ms.saturating_add((self.next as f64 * self.ms_per_event) as i64);
         if now_ms > MAX_TIME_MS {
             return None;
         }

@@ -21,7 +21,7 @@ impl Random {
     /// A number below `end`, by multiplication (Lemire); its bias is below `end` / 2^32.
     #[inline]
     pub fn below(&mut self, end: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(end) >> 32) as u32
+        (((self.next() >> 32) * u64::from(end)) >> 32) as u32
     }
 
     /// Whether something happens that has a probability of `odds` / 2^32.

@@ -60,7 +60,7 @@ impl Site {
                 paths.push(b'/');
             } else {
                 let section = SECTIONS[page as usize % SECTIONS.len()];
-                paths.extend_from_slice(format!("/{section}/{section}-{page}").as_bytes());
+                paths.extend_from_slice(format!("/{section}/{page}").as_bytes());
             }
             ends.push(paths.len() as u32);
         }
@@ -92,6 +92,9 @@ fn sized(agent: &str, bytes: usize) -> Vec<u8> {
         sized.extend_from_slice(format!(" Extension/{build}.0").as_bytes());
     }
     sized.truncate(bytes);
+    if let Some(last @ b' ') = sized.last_mut() {
+        *last = b';';
+    }
     sized
 }
 
@@ -122,6 +125,6 @@ mod tests {
         let paths: std::collections::HashSet<_> = (0..1_000).map(|page| site.path(page)).collect();
         assert_eq!(paths.len(), 1_000);
         assert_eq!(site.path(0), b"/");
-        assert_eq!(site.path(9), b"/articles/articles-9");
+        assert_eq!(site.path(9), b"/articles/9");
     }
 }

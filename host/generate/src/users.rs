@@ -63,7 +63,7 @@ impl Users {
     #[inline]
     pub fn visits(&self, user: u32, time_ms: i64) -> bool {
         let bits = self.bits(user);
-        let spread = (bits >> 32) * u64::from(PERIOD_SPREAD_MS) >> 32;
+        let spread = ((bits >> 32) * u64::from(PERIOD_SPREAD_MS)) >> 32;
         let period = MIN_PERIOD_MS + spread as i64;
         let phase = i64::from(bits as u32);
         (time_ms + phase).rem_euclid(period) < VISIT_MS

@@ -36,7 +36,7 @@ impl Zipf {
     #[inline]
     pub fn draw(&self, random: &mut Random) -> u32 {
         let bits = random.next();
-        let column = ((bits >> 32) * self.columns.len() as u64 >> 32) as u32;
+        let column = (((bits >> 32) * self.columns.len() as u64) >> 32) as u32;
         let (share, other) = self.columns[column as usize];
         if bits as u32 <= share { column } else { other }
     }

@@ -60,13 +60,16 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Reads a document and applies the `--set`s in order. What is wrong is added to `problems`.
+    /// Reads a document and applies the `--set`s in order. The second part is what was wrong with
+    /// them and with numbers; it stays when the rest is checked.
+    ///
+    /// # Errors
+    /// Where the text is no TOML.
     pub(crate) fn parse(
         file: &Path,
         text: &str,
         sets: &[(String, String)],
-        problems: &mut Vec<Diagnostic>,
-    ) -> Self {
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut document = Self {
             file: file.to_owned(),
             text: text.to_owned(),
@@ -76,6 +79,7 @@ impl Document {
             sets: sets.to_vec(),
             root: Item { value: Value::Table(Vec::new()), origin: Origin::File, raw: None },
         };
+        let mut problems = Vec::new();
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let origin = error.span().map_or(Origin::File, |s| document.in_text(s));
@@ -88,20 +92,20 @@ impl Document {
                 None,
             ));
         }
-        if problems.is_empty() {
-            let mut wrong = Vec::new();
-            let origin = |span| document.in_text(span);
-            document.root.value = table_value(table.get_ref(), &origin, &mut wrong);
-            for (origin, message) in wrong {
-                let diagnostic =
-                    document.diagnostic(Severity::Error, origin, String::new(), message, None);
-                problems.push(diagnostic);
-            }
-            for index in 0..sets.len() {
-                document.apply(index, problems);
-            }
+        if !problems.is_empty() {
+            return Err(problems);
         }
-        document
+        let mut wrong = Vec::new();
+        let origin = |span| document.in_text(span);
+        document.root.value = table_value(table.get_ref(), &origin, &mut wrong);
+        for (origin, message) in wrong {
+            let none = String::new();
+            problems.push(document.diagnostic(Severity::Error, origin, none, message, None));
+        }
+        for index in 0..sets.len() {
+            document.apply(index, &mut problems);
+        }
+        Ok((document, problems))
     }
 
     /// The origin of a range of the text, brought onto character boundaries.

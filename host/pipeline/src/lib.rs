@@ -82,14 +82,15 @@
 //! assert_eq!(plan.subtopologies.len(), 1);
 //! ```
 
+pub mod plan;
+pub mod units;
+
 mod check;
 mod diagnostic;
 mod document;
 mod graph;
 mod pipeline;
-mod plan;
 mod section;
-mod units;
 
 pub use diagnostic::{At, Diagnostic, Excerpt, Severity};
 pub use pipeline::{
@@ -97,8 +98,5 @@ pub use pipeline::{
     PluginRef, Policy, Reference, Rejects, Resource, Sink, SinkFormat, SinkKind, Source,
     SourceKind, Stage, Start, Topic,
 };
-pub use plan::{
-    Catalog, Clock, Input, InputFrom, Node, Output, Plan, Plugin, SubTopology, Target,
-    Topic as PlannedTopic, TopicKind,
-};
-pub use units::{Error as UnitError, parse_bytes, parse_duration, show_bytes, show_duration};
+pub use plan::{Catalog, Plan, Plugin};
+pub use units::{parse_bytes, parse_duration};

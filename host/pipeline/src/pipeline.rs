@@ -345,8 +345,8 @@ pub struct Sink {
 pub enum SinkKind {
     /// Files.
     File {
-        /// What `{partition}` in the last part of [`SinkKind::File::path`] or in a folder stands for
-        /// the task's partition; without it all tasks write one file.
+        /// The file. `{partition}` in it, if [`SinkKind::File::partitioned`], stands for the number
+        /// of the task's partition; without it all tasks write one file.
         path: PathBuf,
         /// Whether the path has `{partition}` in it.
         partitioned: bool,

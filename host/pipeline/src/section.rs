@@ -16,8 +16,14 @@ pub(crate) struct Problems<'d> {
 }
 
 impl<'d> Problems<'d> {
-    pub(crate) fn new(document: &'d Document) -> Self {
-        Self { document, found: RefCell::default() }
+    /// Starts with what was found before.
+    pub(crate) fn new(document: &'d Document, found: Vec<Diagnostic>) -> Self {
+        Self { document, found: RefCell::new(found) }
+    }
+
+    /// Whether there is an error so far.
+    pub(crate) fn any_error(&self) -> bool {
+        self.found.borrow().iter().any(Diagnostic::is_error)
     }
 
     pub(crate) fn error(
@@ -121,7 +127,11 @@ impl<'a> Section<'a> {
     /// Reports that a key is missing.
     pub(crate) fn missing(&self, key: &str, help: impl Into<String>) {
         let message = format!("{key:?} is missing");
-        self.problems.error(self.origin, self.path.clone(), message, Some(help.into()));
+        let help = match self.origin {
+            Origin::Set(_) => format!("is the name right? The file has no {}", self.path),
+            _ => help.into(),
+        };
+        self.problems.error(self.origin, self.path.clone(), message, Some(help));
     }
 
     pub(crate) fn string(&self, key: &'static str) -> Option<Found<&'a str>> {
@@ -270,7 +280,7 @@ impl<'a> Section<'a> {
         for entry in self.entries.iter().filter(|e| !known.contains(&e.key.as_str())) {
             let help = match nearest(&entry.key, known.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => format!("known are {}", list(known.iter())),
+                None => format!("known keys: {}", list(known.iter())),
             };
             let message = format!("unknown key {:?}", entry.key);
             self.problems.error(entry.origin, self.path.clone(), message, Some(help));

@@ -95,7 +95,10 @@ pub fn show_duration(ms: i64) -> String {
 /// Writes a number of bytes in the largest power of 1,024 that divides it.
 pub fn show_bytes(bytes: u64) -> String {
     let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter();
-    match unit.map(|(name, shift)| (name, 1u64 << shift)).find(|(_, size)| bytes % size == 0) {
+    match unit
+        .map(|(name, shift)| (name, 1u64 << shift))
+        .find(|(_, size)| bytes.is_multiple_of(*size))
+    {
         Some((name, size)) if bytes != 0 => format!("{}{name}", bytes / size),
         _ => format!("{bytes}B"),
     }

@@ -209,7 +209,7 @@ pub struct KeyedBatch {
 pub struct KeyedReply {
     /// Below `n` the source row, otherwise `n` plus the slot of the timer's key.
     pub rows: Vec<u32>,
-    /// For each emission from a timer, in order: the clock at which it ran.
+    /// For each emission from a timer, in order: the clock just before it ran.
     pub clocks: Vec<i64>,
     /// Outputs; empty for all 0.
     pub outputs: Vec<u8>,

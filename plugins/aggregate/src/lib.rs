@@ -105,12 +105,7 @@ impl Keyed for Aggregate {
         Ok(())
     }
 
-    fn on_timer(
-        &self,
-        timer: &Timer<'_>,
-        state: &mut State<KeyState>,
-        ctx: &mut Context<'_, '_>,
-    ) {
+    fn on_timer(&self, timer: &Timer<'_>, state: &mut State<KeyState>, ctx: &mut Context<'_, '_>) {
         let key = timer.key_text();
         while self.due(state).is_some_and(|due| due <= timer.watermark) {
             let (window, tally) = state.open.remove(0);

@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_place_has_the_fields_of_its_record_but_those_of_the_window() {
-        let json = br#"{"window_start_ms":0,"window_end_ms":5,"rank":9,"p\"":{"a": 1},"count":-2e1}"#;
+        let json =
+            br#"{"window_start_ms":0,"window_end_ms":5,"rank":9,"p\"":{"a": 1},"count":-2e1}"#;
         let place = Place::of(&Fields::read(json).unwrap(), "count").unwrap();
         assert_eq!(place, Place { score: -20.0, fields: r#""p\"":{"a": 1},"count":-2e1"#.into() });
         let mut out = Vec::new();

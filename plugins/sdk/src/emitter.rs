@@ -27,7 +27,7 @@ pub struct Emitter<'b> {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Source {
     pub(crate) row: u32,
-    /// The clock of the timer that runs, none for a record.
+    /// The clock before the timer that runs, none for a record.
     pub(crate) clock: Option<i64>,
     pub(crate) timestamp: i64,
 }
@@ -292,7 +292,10 @@ impl Emitter<'_> {
         for row in &self.rows {
             let inherited = match self.inherit.timestamps.get(*row as usize) {
                 Some(timestamp) => *timestamp,
-                None => *clocks.next().expect("an emission of a timer has a clock"),
+                None => {
+                    let clock = clocks.next().expect("an emission of a timer has a clock");
+                    clock.saturating_add(1)
+                }
             };
             self.timestamps.push(inherited);
         }

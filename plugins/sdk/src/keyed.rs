@@ -5,7 +5,6 @@ use serde::de::DeserializeOwned;
 use std::ops::{Deref, DerefMut};
 use wasmill_abi::{
     Column, ConfigError, Description, Failure, KeyedBatch, KeyedReply, Maps, Ports, TimeDomain,
-    TimerChanges,
 };
 
 use crate::config::Setup;
@@ -82,7 +81,7 @@ pub trait Keyed: Sized + 'static {
 /// state.
 pub struct Context<'b, 'm> {
     emitter: Emitter<'b>,
-    slots: Vec<timers::Slot>,
+    timers: timers::Book,
     maps: Buffer<'m>,
     slot: u32,
 }
@@ -104,22 +103,22 @@ impl<'m> Context<'_, 'm> {
     /// Sets the key's event-time timer `tag` to a time in ms since the Unix epoch, or moves it
     /// there. A time that the watermark has passed runs the timer before the key's next record.
     pub fn set_timer(&mut self, tag: u64, time_ms: i64) {
-        self.slots[self.slot as usize].set(TimeDomain::EventTime, tag, Some(time_ms));
+        self.timers.set(self.slot, TimeDomain::EventTime, tag, Some(time_ms));
     }
 
     /// Clears the key's event-time timer `tag`.
     pub fn clear_timer(&mut self, tag: u64) {
-        self.slots[self.slot as usize].set(TimeDomain::EventTime, tag, None);
+        self.timers.set(self.slot, TimeDomain::EventTime, tag, None);
     }
 
     /// Sets the key's timer `tag` on the wall clock. It runs with a later batch, at the earliest.
     pub fn set_processing_timer(&mut self, tag: u64, time_ms: i64) {
-        self.slots[self.slot as usize].set(TimeDomain::ProcessingTime, tag, Some(time_ms));
+        self.timers.set(self.slot, TimeDomain::ProcessingTime, tag, Some(time_ms));
     }
 
     /// Clears the key's timer `tag` on the wall clock.
     pub fn clear_processing_timer(&mut self, tag: u64) {
-        self.slots[self.slot as usize].set(TimeDomain::ProcessingTime, tag, None);
+        self.timers.set(self.slot, TimeDomain::ProcessingTime, tag, None);
     }
 
     /// The map state with this index in the description's `maps`.
@@ -139,28 +138,24 @@ pub fn run<T: Keyed>(
 ) -> Result<KeyedReply, Failure> {
     let inherit =
         Inherit { timestamps: &batch.timestamps, keys: &batch.keys, slots: Some(&batch.slots) };
-    let mut slots = Vec::new();
-    slots.resize_with(batch.keys.len(), timers::Slot::default);
-    timers::distribute(&batch.due, &mut slots);
     let mut call = Call {
         operator,
         batch,
         states: (0..batch.keys.len()).map(|_| None).collect(),
-        clocks: vec![i64::MIN; batch.keys.len()],
+        clock: i64::MIN,
         ctx: Context {
             emitter: Emitter::new(inherit, batch.values.data.len()),
-            slots,
+            timers: timers::Book::new(batch.keys.len(), &batch.due),
             maps: Buffer::new(maps),
             slot: 0,
         },
     };
+    call.run_processing_timers()?;
     for row in 0..batch.timestamps.len() {
+        call.run_timers(batch.watermarks[row])?;
         call.record(row)?;
     }
-    for slot in 0..batch.keys.len() {
-        call.run_processing_timers(slot)?;
-        call.run_timers(slot, batch.end_watermark)?;
-    }
+    call.run_timers(batch.end_watermark)?;
     call.finish()
 }
 
@@ -169,8 +164,9 @@ struct Call<'a, 'm, T: Keyed> {
     batch: &'a KeyedBatch,
     /// Decoded on first touch.
     states: Vec<Option<State<T::State>>>,
-    /// The event-time clock of each key.
-    clocks: Vec<i64>,
+    /// The event-time clock: the watermark of the last record, or the instant before the last
+    /// timer.
+    clock: i64,
     ctx: Context<'a, 'm>,
 }
 
@@ -180,9 +176,7 @@ impl<T: Keyed> Call<'_, '_, T> {
         let batch = self.batch;
         let slot = batch.slots[row] as usize;
         let watermark = batch.watermarks[row];
-        self.run_processing_timers(slot)?;
-        self.run_timers(slot, watermark)?;
-        self.clocks[slot] = self.clocks[slot].max(watermark);
+        self.clock = self.clock.max(watermark);
         self.load(slot)?;
         let record = Record {
             key: batch.keys.get(slot),
@@ -207,61 +201,54 @@ impl<T: Keyed> Call<'_, '_, T> {
         Ok(())
     }
 
+    /// Runs the event-time timers of all keys that are due at a watermark, by time.
     #[inline]
-    fn run_timers(&mut self, slot: usize, until: i64) -> Result<(), Failure> {
-        while self.ctx.slots[slot].due(until) {
-            self.run_one(slot, TimeDomain::EventTime, until)?;
+    fn run_timers(&mut self, until: i64) -> Result<(), Failure> {
+        while let Some((slot, tag, time)) = self.ctx.timers.pop(until) {
+            // What a timer emits goes on as of the instant before it fell due.
+            self.clock = self.clock.max(time.saturating_sub(1));
+            self.call_timer(slot, TimeDomain::EventTime, tag, time)?;
         }
         Ok(())
     }
 
-    #[inline]
-    fn run_processing_timers(&mut self, slot: usize) -> Result<(), Failure> {
-        if !self.ctx.slots[slot].processing_due {
-            return Ok(());
+    fn run_processing_timers(&mut self) -> Result<(), Failure> {
+        let due = std::mem::take(&mut self.ctx.timers.processing);
+        if let (Some((slot, ..)), Some(first)) = (due.first(), self.batch.watermarks.first()) {
+            debug_assert!((*slot as usize) < self.batch.keys.len());
+            self.clock = *first;
         }
-        self.ctx.slots[slot].processing_due = false;
-        // Those set while these run belong to a later batch.
-        let mut due = Vec::new();
-        while let Some(timer) = self.ctx.slots[slot].pop(TimeDomain::ProcessingTime, self.batch.now)
-        {
-            due.push(timer);
-        }
-        let clock = self.batch.watermarks.first().copied().unwrap_or(self.batch.end_watermark);
-        for (tag, time) in due {
-            self.call_timer(slot, TimeDomain::ProcessingTime, tag, time, clock)?;
+        for (slot, tag, time) in due {
+            // One that an earlier timer of this key has moved or cleared does not run.
+            if self.ctx.timers.take(slot, TimeDomain::ProcessingTime, tag, time) {
+                self.call_timer(slot, TimeDomain::ProcessingTime, tag, time)?;
+            }
         }
         Ok(())
-    }
-
-    fn run_one(&mut self, slot: usize, domain: TimeDomain, until: i64) -> Result<(), Failure> {
-        let Some((tag, time)) = self.ctx.slots[slot].pop(domain, until) else { return Ok(()) };
-        let clock = self.clocks[slot].max(time);
-        self.call_timer(slot, domain, tag, time, clock)
     }
 
     fn call_timer(
         &mut self,
-        slot: usize,
+        slot: u32,
         domain: TimeDomain,
         tag: u64,
         time: i64,
-        clock: i64,
     ) -> Result<(), Failure> {
-        self.clocks[slot] = self.clocks[slot].max(clock);
-        self.load(slot)?;
+        self.load(slot as usize)?;
         let batch = self.batch;
-        let watermark = self.clocks[slot];
-        self.ctx.slot = slot as u32;
-        // What is emitted carries the time of the timer, or of the clock when it ran late.
-        self.ctx.emitter.source = Source {
-            row: (batch.timestamps.len() + slot) as u32,
-            clock: Some(watermark),
-            timestamp: watermark,
+        let watermark = match domain {
+            TimeDomain::EventTime => self.clock.max(time),
+            TimeDomain::ProcessingTime => self.clock,
         };
-        let timer =
-            Timer { key: batch.keys.bytes(slot), tag, time, domain, watermark, now: batch.now };
-        let state = self.states[slot].as_mut().expect("loaded above");
+        self.ctx.slot = slot;
+        self.ctx.emitter.source = Source {
+            row: batch.timestamps.len() as u32 + slot,
+            clock: Some(self.clock),
+            timestamp: self.clock.saturating_add(1),
+        };
+        let key = batch.keys.bytes(slot as usize);
+        let timer = Timer { key, tag, time, domain, watermark, now: batch.now };
+        let state = self.states[slot as usize].as_mut().expect("loaded above");
         self.operator.on_timer(&timer, state, &mut self.ctx);
         Ok(())
     }
@@ -289,9 +276,8 @@ impl<T: Keyed> Call<'_, '_, T> {
     fn finish(mut self) -> Result<KeyedReply, Failure> {
         let mut changed = Vec::new();
         let mut states = Column::default();
-        let mut timers = TimerChanges::default();
+        let timers = self.ctx.timers.finish();
         for (slot, state) in self.states.iter().enumerate() {
-            self.ctx.slots[slot].finish(slot as u32, &mut timers);
             let Some(state) = state.as_ref().filter(|s| s.changed()) else { continue };
             changed.push(slot as u32);
             push_state(state.value(), &mut states)?;

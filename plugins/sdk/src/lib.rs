@@ -42,6 +42,11 @@ pub mod window;
 #[doc(hidden)]
 pub mod guest;
 
+#[cfg(not(target_family = "wasm"))]
+pub mod native;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
 #[doc(hidden)]
 pub mod export;
 

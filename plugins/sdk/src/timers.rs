@@ -3,6 +3,9 @@
 //! Invariant: a timer that falls due within the batch runs in the batch, in its place among the
 //! records of its key; only later ones are handed to the host.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use wasmill_abi::{TimeDomain, TimerChanges, Timers};
 
 /// A timer that is due.
@@ -35,91 +38,93 @@ impl Timer<'_> {
 struct Entry {
     domain: TimeDomain,
     tag: u64,
-    /// None when it was cleared.
+    /// None when it was cleared or has run.
     time: Option<i64>,
     /// Whether the host has to hear of it: false for those it handed in as due.
     changed: bool,
 }
 
-/// The timers of one key that are due in this batch or have been changed by it.
+/// The timers of the keys of a call that are due in it or have been changed by it.
 #[derive(Debug, Default)]
-pub(crate) struct Slot {
-    entries: Vec<Entry>,
-    /// The earliest event time among them.
-    next: Option<i64>,
-    /// Whether a timer of processing time is due.
-    pub(crate) processing_due: bool,
+pub(crate) struct Book {
+    slots: Vec<Vec<Entry>>,
+    /// Event-time timers by time, slot and tag; an entry that is not that of its slot any more is
+    /// out of date.
+    queue: BinaryHeap<Reverse<(i64, u32, u64)>>,
+    /// Processing-time timers that are due: slot, tag, time.
+    pub(crate) processing: Vec<(u32, u64, i64)>,
 }
 
-impl Slot {
-    pub(crate) fn add_due(&mut self, domain: TimeDomain, tag: u64, time: i64) {
-        self.entries.push(Entry { domain, tag, time: Some(time), changed: false });
-        self.processing_due |= domain == TimeDomain::ProcessingTime;
-        self.refresh();
+impl Book {
+    pub(crate) fn new(keys: usize, due: &Timers) -> Self {
+        let mut book = Self { slots: vec![Vec::new(); keys], ..Self::default() };
+        for i in 0..due.slots.len() {
+            let (slot, domain, tag) = (due.slots[i], due.domains[i], due.tags[i]);
+            let time = due.times[i];
+            let entry = Entry { domain, tag, time: Some(time), changed: false };
+            book.slots[slot as usize].push(entry);
+            match domain {
+                TimeDomain::EventTime => book.queue.push(Reverse((time, slot, tag))),
+                TimeDomain::ProcessingTime => book.processing.push((slot, tag, time)),
+            }
+        }
+        book
     }
 
-    pub(crate) fn set(&mut self, domain: TimeDomain, tag: u64, time: Option<i64>) {
+    pub(crate) fn set(&mut self, slot: u32, domain: TimeDomain, tag: u64, time: Option<i64>) {
         let entry = Entry { domain, tag, time, changed: true };
-        match self.entries.iter_mut().find(|e| e.domain == domain && e.tag == tag) {
+        let entries = &mut self.slots[slot as usize];
+        match entries.iter_mut().find(|e| e.domain == domain && e.tag == tag) {
             Some(known) => *known = entry,
-            None => self.entries.push(entry),
+            None => entries.push(entry),
         }
-        self.refresh();
+        if let (TimeDomain::EventTime, Some(time)) = (domain, time) {
+            self.queue.push(Reverse((time, slot, tag)));
+        }
     }
 
-    /// Whether an event-time timer is due at this watermark.
+    /// Takes out the first event-time timer at or before a watermark: slot, tag, time.
     #[inline]
-    pub(crate) fn due(&self, watermark: i64) -> bool {
-        self.next.is_some_and(|next| next <= watermark)
-    }
-
-    /// Takes the first timer that is due out: by time, then tag.
-    pub(crate) fn pop(&mut self, domain: TimeDomain, until: i64) -> Option<(u64, i64)> {
-        let (i, time) = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, e)| e.domain == domain)
-            .filter_map(|(i, e)| e.time.filter(|t| *t <= until).map(|t| (i, t)))
-            .min_by_key(|(i, time)| (*time, self.entries[*i].tag))?;
-        let entry = &mut self.entries[i];
-        let tag = entry.tag;
-        if entry.changed {
-            // The host may still hold an older setting of it, so it must hear that it is gone.
-            entry.time = None;
-        } else {
-            self.entries.swap_remove(i);
+    pub(crate) fn pop(&mut self, until: i64) -> Option<(u32, u64, i64)> {
+        while let Some(Reverse((time, ..))) = self.queue.peek()
+            && *time <= until
+        {
+            let Reverse((time, slot, tag)) = self.queue.pop().expect("peeked above");
+            if self.take(slot, TimeDomain::EventTime, tag, time) {
+                return Some((slot, tag, time));
+            }
         }
-        self.refresh();
-        Some((tag, time))
+        None
     }
 
-    fn refresh(&mut self) {
-        self.next = self
-            .entries
-            .iter()
-            .filter(|e| e.domain == TimeDomain::EventTime)
-            .filter_map(|e| e.time)
-            .min();
+    /// Marks a timer as run; false when it has been moved or cleared meanwhile.
+    pub(crate) fn take(&mut self, slot: u32, domain: TimeDomain, tag: u64, time: i64) -> bool {
+        let entries = &mut self.slots[slot as usize];
+        let wanted = |e: &Entry| e.domain == domain && e.tag == tag && e.time == Some(time);
+        let Some(i) = entries.iter().position(wanted) else { return false };
+        if entries[i].changed {
+            // The host may still hold an older setting of it, so it must hear that it is gone.
+            entries[i].time = None;
+        } else {
+            entries.swap_remove(i);
+        }
+        true
     }
 
-    pub(crate) fn finish(&self, slot: u32, changes: &mut TimerChanges) {
-        for entry in &self.entries {
-            match entry.time {
-                Some(time) => changes.set.push(slot, entry.domain, entry.tag, time),
-                None => {
-                    changes.cleared.slots.push(slot);
-                    changes.cleared.domains.push(entry.domain);
-                    changes.cleared.tags.push(entry.tag);
+    pub(crate) fn finish(&self) -> TimerChanges {
+        let mut changes = TimerChanges::default();
+        for (slot, entries) in self.slots.iter().enumerate() {
+            for entry in entries.iter().filter(|e| e.changed) {
+                match entry.time {
+                    Some(time) => changes.set.push(slot as u32, entry.domain, entry.tag, time),
+                    None => {
+                        changes.cleared.slots.push(slot as u32);
+                        changes.cleared.domains.push(entry.domain);
+                        changes.cleared.tags.push(entry.tag);
+                    }
                 }
             }
         }
-    }
-}
-
-/// Hands the due timers of a batch to their slots.
-pub(crate) fn distribute(due: &Timers, slots: &mut [Slot]) {
-    for i in 0..due.slots.len() {
-        slots[due.slots[i] as usize].add_due(due.domains[i], due.tags[i], due.times[i]);
+        changes
     }
 }

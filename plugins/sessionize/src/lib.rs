@@ -8,6 +8,7 @@
 
 mod config;
 mod event;
+mod json;
 mod pages;
 mod report;
 mod session;
@@ -16,7 +17,7 @@ mod sessions;
 use wasmill_sdk::prelude::*;
 
 pub use config::{Completion, Config, DEFAULT_MAX_EVENTS};
-use event::{Event, Fields};
+use event::Fields;
 use report::EndedBy;
 use session::Session;
 use sessions::{Placement, Rules, Sessions};
@@ -36,8 +37,6 @@ const TIMER: u64 = 0;
 pub struct Sessionize {
     rules: Rules,
     fields: Fields,
-    /// The actions that complete a session.
-    completing: Vec<String>,
 }
 
 /// The state of a user: the open sessions and what has to be remembered of closed ones.
@@ -75,10 +74,7 @@ impl Keyed for Sessionize {
     fn new(config: Config, _: &Setup) -> Result<Self, ConfigError> {
         config.check()?;
         let Config { gap, lateness, max_events, max_duration, complete, page_field } = config;
-        let (action, completing) = match complete {
-            Some(Completion { field, values }) => (Some(field), values),
-            None => (None, Vec::new()),
-        };
+        let completion = complete.map(|Completion { field, values }| (field, values));
         Ok(Self {
             rules: Rules {
                 gap: gap.ms(),
@@ -86,8 +82,7 @@ impl Keyed for Sessionize {
                 max_events,
                 max_duration: max_duration.map_or(i64::MAX, |span| span.ms()),
             },
-            fields: Fields { page: page_field, action },
-            completing,
+            fields: Fields { page: page_field, completion },
         })
     }
 
@@ -102,8 +97,7 @@ impl Keyed for Sessionize {
         let bytes = record.bytes()?;
         let event = self.fields.read(bytes)?;
         let (time, watermark) = (record.timestamp(), record.watermark());
-        let completing = self.completes(&event);
-        let mut placement = state.0.place(&self.rules, time, completing, watermark);
+        let mut placement = state.0.place(&self.rules, time, event.completes, watermark);
         if let Placement::Late(closed) = placement {
             return Err(late(time, closed, watermark));
         }
@@ -113,16 +107,15 @@ impl Keyed for Sessionize {
         while let Placement::Cut(at) = placement {
             let session = sessions.cut(at);
             report(ctx, now, user, &session, EndedBy::MaxDuration);
-            placement = sessions.place(&self.rules, time, completing, watermark);
+            placement = sessions.place(&self.rules, time, event.completes, watermark);
         }
         let at = sessions.add(placement, time, event.page.as_deref());
         let session = &mut sessions.open[at];
-        session.completed |= completing;
+        session.completed |= event.completes;
         ctx.to(LIVE).write(|out| report::write_live(out, bytes, user, session));
         if session.events >= self.rules.max_events {
             let session = sessions.cut(at);
-            let limit =
-                if session.completed { EndedBy::Completion } else { EndedBy::MaxEvents };
+            let limit = if session.completed { EndedBy::Completion } else { EndedBy::MaxEvents };
             report(ctx, now, user, &session, limit);
         }
         if let Some(due) = sessions.due(&self.rules)
@@ -134,12 +127,7 @@ impl Keyed for Sessionize {
         Ok(())
     }
 
-    fn on_timer(
-        &self,
-        timer: &Timer<'_>,
-        state: &mut State<UserState>,
-        ctx: &mut Context<'_, '_>,
-    ) {
+    fn on_timer(&self, timer: &Timer<'_>, state: &mut State<UserState>, ctx: &mut Context<'_, '_>) {
         let (clock, user) = (timer.watermark, timer.key_text());
         let sessions = &mut state.0;
         while let Some(session) = sessions.close_one(&self.rules, clock) {
@@ -166,16 +154,10 @@ impl Sessionize {
         }
         record.key_text()
     }
-
-    fn completes(&self, event: &Event<'_>) -> bool {
-        event.action.as_deref().is_some_and(|a| self.completing.iter().any(|value| value == a))
-    }
 }
 
 fn report(ctx: &mut Context<'_, '_>, now: i64, user: &str, session: &Session, ended_by: EndedBy) {
-    ctx.to(FINAL)
-        .timestamp(now)
-        .write(|out| report::write_closed(out, user, session, ended_by));
+    ctx.to(FINAL).timestamp(now).write(|out| report::write_closed(out, user, session, ended_by));
 }
 
 fn late(time: i64, closed: i64, watermark: i64) -> Rejection {

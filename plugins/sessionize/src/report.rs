@@ -1,7 +1,9 @@
 //! What is written: session ids, live events, closed sessions.
 
-use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Write;
+
+use serde::Serialize;
 
 use crate::session::{Birth, Session};
 
@@ -25,8 +27,8 @@ struct Closed<'a> {
     duration_ms: i64,
     events: u32,
     unique_pages: usize,
-    entry_page: Option<&'a str>,
-    exit_page: Option<&'a str>,
+    entry_page: Option<Cow<'a, str>>,
+    exit_page: Option<Cow<'a, str>>,
     ended_by: EndedBy,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     merged_ids: Vec<String>,

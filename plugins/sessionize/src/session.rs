@@ -2,6 +2,8 @@
 //!
 //! Invariant: `start <= born <= end`, and start and end are the times of events.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::pages::{Ends, PageSet};
@@ -63,12 +65,17 @@ impl Session {
         let Some(page) = page else { return };
         let first = self.pages.len() == 0;
         self.pages.insert(page);
+        if first {
+            (self.entry_at, self.exit_at) = (time, time);
+            self.ends.set_both(page);
+            return;
+        }
         // Ties go by arrival: the first to come is the entry, the last to come the exit.
-        if first || time < self.entry_at {
+        if time < self.entry_at {
             self.entry_at = time;
             self.ends.set_entry(page);
         }
-        if first || time >= self.exit_at {
+        if time >= self.exit_at {
             self.exit_at = time;
             self.ends.set_exit(page);
         }
@@ -79,10 +86,10 @@ impl Session {
         if later.pages.len() > 0 {
             if self.pages.len() == 0 {
                 self.entry_at = later.entry_at;
-                self.ends.set_entry(later.ends.entry());
+                self.ends.set_entry(&later.ends.entry());
             }
             self.exit_at = later.exit_at;
-            self.ends.set_exit(later.ends.exit());
+            self.ends.set_exit(&later.ends.exit());
         }
         self.end = later.end;
         self.events += later.events;
@@ -103,18 +110,18 @@ impl Session {
     }
 
     /// The page of the first event that has one.
-    pub(crate) fn entry_page(&self) -> Option<&str> {
+    pub(crate) fn entry_page(&self) -> Option<Cow<'_, str>> {
         (self.pages.len() > 0).then(|| self.ends.entry())
     }
 
     /// The page of the last event that has one.
-    pub(crate) fn exit_page(&self) -> Option<&str> {
+    pub(crate) fn exit_page(&self) -> Option<Cow<'_, str>> {
         (self.pages.len() > 0).then(|| self.ends.exit())
     }
 }
 
 /// The stored form: times as distances from the start, which are short.
-type Stored = (i64, [i64; 4], u32, u32, bool, u32, String, PageSet, Vec<Birth>);
+type Stored = (i64, [i64; 4], u32, u32, bool, Ends, PageSet, Vec<Birth>);
 
 impl Serialize for Session {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -130,8 +137,7 @@ impl Serialize for Session {
             self.birth.cuts,
             self.events,
             self.completed,
-            self.ends.split,
-            &self.ends.text,
+            &self.ends,
             &self.pages,
             &self.merged,
         )
@@ -141,7 +147,7 @@ impl Serialize for Session {
 
 impl<'de> Deserialize<'de> for Session {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (start, [length, birth, entry, exit], cuts, events, completed, split, text, pages, merged) =
+        let (start, [length, birth, entry, exit], cuts, events, completed, ends, pages, merged) =
             Stored::deserialize(deserializer)?;
         let end = start.wrapping_add(length);
         Ok(Self {
@@ -152,7 +158,7 @@ impl<'de> Deserialize<'de> for Session {
             completed,
             entry_at: start.wrapping_add(entry),
             exit_at: end.wrapping_sub(exit),
-            ends: Ends::new(text, split)?,
+            ends,
             pages,
             merged,
         })

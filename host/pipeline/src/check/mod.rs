@@ -29,12 +29,8 @@ pub(crate) fn pipeline(
     text: &str,
     sets: &[(String, String)],
 ) -> Result<Pipeline, Vec<Diagnostic>> {
-    let mut syntax = Vec::new();
-    let document = Document::parse(file, text, sets, &mut syntax);
-    if !syntax.is_empty() {
-        return Err(syntax);
-    }
-    let problems = Problems::new(&document);
+    let (document, found) = Document::parse(file, text, sets)?;
+    let problems = Problems::new(&document, found);
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut pipeline = read(file, folder, &problems);
     whole::check(&pipeline, &problems);

@@ -74,7 +74,7 @@ impl Names {
                 let same_kind: Vec<_> = all.iter().filter(|r| r.starts_with(&prefix)).collect();
                 match same_kind.is_empty() {
                     true => format!("the pipeline has no {kind}; add [{item}]"),
-                    false => format!("known are {}; or add [{item}]", list(same_kind)),
+                    false => format!("add [{item}], or read {}", list(same_kind)),
                 }
             }
         };

@@ -19,7 +19,9 @@ pub(super) fn check(pipeline: &Pipeline, problems: &Problems<'_>) {
     stdin(pipeline, problems);
     files(pipeline, problems);
     cycles(pipeline, problems);
-    unread(pipeline, problems);
+    if !problems.any_error() {
+        unread(pipeline, problems);
+    }
 }
 
 /// Topics that something else writes must not be written here as well.

@@ -78,7 +78,7 @@ fn more_to_cut(
     stages.into_iter().find(|stage| {
         let cut = |w: &Wire| cuts.through.contains_key(w);
         let direct = |w: &Wire| !cut(w) && !matches!(w.from, From::Topic(_));
-        let wires: Vec<Wire> = context.wires.into_stage(*stage).copied().collect();
+        let wires: Vec<Wire> = context.wires.to_stage(*stage).copied().collect();
         !forced.contains(stage)
             && on_cycle.contains(&draft.of[stage_element(context.pipeline, *stage)])
             && wires.iter().any(cut)

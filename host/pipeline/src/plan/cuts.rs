@@ -45,7 +45,7 @@ impl Cuts {
             let keyed = context.catalog.plugin(stage).keyed;
             let mut cut_wires = Vec::new();
             partitioned[stage] = true;
-            for wire in context.wires.into_stage(stage) {
+            for wire in context.wires.to_stage(stage) {
                 let known = match wire.from {
                     From::Source(_) => false,
                     From::Topic(_) => true,
@@ -121,7 +121,7 @@ impl Cuts {
     /// The partitions of an input.
     pub(super) fn partitions(&self, context: &Context<'_>, input: InputFrom) -> u32 {
         match input {
-            InputFrom::Source(source) => (context.source_partitions)(source),
+            InputFrom::Source(source) => (context.source_partitions)(source).max(1),
             InputFrom::Topic(topic) => self.topics[topic].partitions,
         }
     }

@@ -176,7 +176,7 @@ impl Plan {
     /// Cuts a pipeline into sub-topologies.
     ///
     /// `source_partitions` says how many partitions a source has, by its index in
-    /// [`Pipeline::sources`]: those of its topic, or what files are spread over.
+    /// [`Pipeline::sources`]: those of its topic, or what files are spread over; 0 counts as 1.
     ///
     /// # Errors
     /// Every problem that shows once the ports are known: outputs and ports that don't exist, inputs
@@ -186,7 +186,7 @@ impl Plan {
         catalog: &dyn Catalog,
         source_partitions: &dyn Fn(usize) -> u32,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let problems = Problems::new(&pipeline.document);
+        let problems = Problems::new(&pipeline.document, Vec::new());
         let plan = Self::try_of(pipeline, catalog, source_partitions, &problems);
         let found = problems.into_sorted();
         match plan {

@@ -48,7 +48,7 @@ impl Upstream {
         let mut keyless = Vec::new();
         for element in &wires.order {
             if let Some(topic) = element.checked_sub(count) {
-                let feeding = wires.into_topic(topic);
+                let feeding = wires.to_topic(topic);
                 let mut origin = through(pipeline, catalog, feeding, &stages, &carried);
                 match topics[topic].kind {
                     TopicKind::External { source } => {
@@ -69,7 +69,7 @@ impl Upstream {
                 carried[topic] = origin;
             } else {
                 let stage = *element;
-                let feeding = wires.into_stage(stage);
+                let feeding = wires.to_stage(stage);
                 let mut origin = through(pipeline, catalog, feeding, &stages, &carried);
                 origin.keyed |= pipeline.stages[stage].key_by.is_some();
                 if catalog.plugin(stage).keyed && !origin.keyed {
@@ -95,7 +95,7 @@ impl Upstream {
     ) {
         for stage in &self.keyless {
             // Once is enough: what comes after such a stage is no better.
-            let keyed_before = wires.into_stage(*stage).all(|w| match w.from {
+            let keyed_before = wires.to_stage(*stage).all(|w| match w.from {
                 From::Output { stage, .. } => catalog.plugin(stage).keyed,
                 _ => false,
             });

@@ -93,12 +93,12 @@ impl Wires {
     }
 
     /// The wires into a stage.
-    pub(super) fn into_stage(&self, stage: usize) -> impl Iterator<Item = &Wire> {
+    pub(super) fn to_stage(&self, stage: usize) -> impl Iterator<Item = &Wire> {
         self.all.iter().filter(move |w| matches!(w.to, To::Stage { stage: s, .. } if s == stage))
     }
 
     /// The wires into a declared topic.
-    pub(super) fn into_topic(&self, topic: usize) -> impl Iterator<Item = &Wire> {
+    pub(super) fn to_topic(&self, topic: usize) -> impl Iterator<Item = &Wire> {
         self.all.iter().filter(move |w| w.to == To::Topic(topic))
     }
 }
@@ -222,7 +222,7 @@ pub(super) fn warn(
     for (index, item) in pipeline.stages.iter().enumerate() {
         let ports = catalog.plugin(index).ports;
         let fed: BTreeSet<u8> = wires
-            .into_stage(index)
+            .to_stage(index)
             .filter_map(|w| match w.to {
                 To::Stage { port, .. } => Some(port),
                 _ => None,

@@ -1,5 +1,7 @@
 //! The operator as the host drives it.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
 #[path = "../../../sessionize/tests/integration/driver.rs"]
 mod driver;
 mod measures;
@@ -21,9 +23,7 @@ fn results(driver: &Driver<Aggregate>) -> Vec<&str> {
 fn onward(outputs: &[Output], key: &str) -> Vec<Input> {
     let mut outputs: Vec<_> = outputs.iter().collect();
     outputs.sort_by_key(|o| o.time);
-    let input = |o: &&Output| Input {
-        watermark: o.watermark,
-        ..Input::new(key, o.time, o.value.clone())
-    };
+    let input =
+        |o: &&Output| Input { watermark: o.watermark, ..Input::new(key, o.time, o.value.clone()) };
     outputs.iter().map(input).collect()
 }

@@ -38,11 +38,11 @@ fn pages_counts_views_and_different_users() {
 fn users_of_overlapping_windows_are_kept_apart_and_forgotten_at_the_close() {
     let mut driver =
         Driver::<Aggregate>::new(r#"{"measure":"pages","window":{"size":10,"hop":5}}"#);
-    driver.batch(&[view("/a", -1, "ann"), view("/a", 1, "ann"), view("/a", 1, "bob")], 2);
+    driver.batch(&[view("/a", -1, "ann"), view("/a", 1, "ann"), view("/a", 1, "bob")], -2);
+    // One in [-10, 0), two each in [-5, 5) and [0, 10).
     assert_eq!(driver.entries(), 5);
     driver.batch(&[], 4);
-    // The windows [-10, 0) and [-5, 5) are closed; [0, 10) has its two users still.
-    assert_eq!(driver.entries(), 2);
+    assert_eq!(driver.entries(), 2, "only the last window is open");
     assert_eq!(
         results(&driver),
         [

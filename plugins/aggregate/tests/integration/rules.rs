@@ -104,3 +104,28 @@ fn the_schema_has_the_keys_of_the_configuration() {
         assert!(error.path.starts_with(key.as_str()), "{key}: {error}");
     }
 }
+
+#[test]
+fn the_example_of_the_readme_is_what_comes_out() {
+    let readme = include_str!("../../README.md");
+    let blocks: Vec<Vec<&str>> = readme
+        .split("```json\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap().lines().collect())
+        .collect();
+    let [input, output, ranking] = blocks.as_slice() else { panic!("three blocks of JSON") };
+    let inputs: Vec<_> = input
+        .iter()
+        .zip([600_000, 2_400_000])
+        .map(|(line, time)| Input::new("/a", time, *line))
+        .collect();
+    let config = r#"{"measure":"pages","window":{"size":"1h","hop":"30m"}}"#;
+    let pages = Driver::<Aggregate>::run(config, &inputs);
+    assert_eq!(results(&pages), *output);
+    // The ranking has another page, with these figures.
+    let other =
+        r#"{"window_start_ms":0,"window_end_ms":3600000,"page":"/b","count":9,"unique_users":4}"#;
+    let inputs = [Input::new("all", 0, output[1]), Input::new("all", 0, other)];
+    let top = Driver::<Aggregate>::run(r#"{"measure":"top","top":3}"#, &inputs);
+    assert_eq!(results(&top), *ranking);
+}

@@ -1,5 +1,7 @@
 //! The plugin as the host sees it: lines in, events and rejections out.
 
+#![allow(clippy::unwrap_used)]
+
 mod access_logs;
 mod config;
 mod formats;

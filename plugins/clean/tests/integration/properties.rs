@@ -35,7 +35,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     (ip, field(), field(), field(), 0u16..1000, any::<u64>(), any::<bool>()).prop_map(
         |(ip, target, referrer, agent, status, bytes, balancer)| {
             let request = [b"GET ", &target[..], b" HTTP/1.1"].concat();
-            let text = if balancer {
+            if balancer {
                 let head =
                     format!("2015-05-13T23:39:43.9Z lb {ip}:1 - 0 0 0 {status} - 0 {bytes} \"");
                 [head.as_bytes(), &request, b"\" \"", &agent, b"\" - -"].concat()
@@ -44,8 +44,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                 let middle = format!("\" {status} {bytes} \"");
                 [head.as_bytes(), &request, middle.as_bytes(), &referrer, b"\" \"", &agent, b"\""]
                     .concat()
-            };
-            text
+            }
         },
     )
 }

@@ -172,7 +172,8 @@ impl<T: Keyed> Driver<T> {
             self.timers.remove(&(keys[slot as usize].clone(), tag));
         }
         let mut maps = Store { keys: &keys, entries: &mut self.entries };
-        let reply = keyed::run(&self.operator, &batch, &mut maps).unwrap_or_else(|e| panic!("{e:?}"));
+        let reply =
+            keyed::run(&self.operator, &batch, &mut maps).unwrap_or_else(|e| panic!("{e:?}"));
         self.apply(&batch, &keys, &reply);
         self.fed += inputs.len();
     }
@@ -183,14 +184,14 @@ impl<T: Keyed> Driver<T> {
         let mut clocks = reply.clocks.iter().copied();
         for (i, row) in reply.rows.iter().map(|row| *row as usize).enumerate() {
             let clock = (row >= n).then(|| clocks.next().expect("a clock for each timer"));
-            let inherited = clock.unwrap_or_else(|| batch.timestamps[row]);
+            let inherited = clock.map_or_else(|| batch.timestamps[row], |clock| clock + 1);
             let slot = if row < n { batch.slots[row] as usize } else { row - n };
             self.outputs.push(Output {
                 key: reply.keys.as_ref().map_or(keys[slot].clone(), |k| text(k.bytes(i))),
                 output: reply.outputs.get(i).copied().unwrap_or(0),
                 time: reply.timestamps.get(i).copied().unwrap_or(inherited),
                 value: text(reply.values.bytes(i)),
-                watermark: clock.map_or_else(|| batch.watermarks[row], |clock| clock - 1),
+                watermark: clock.unwrap_or_else(|| batch.watermarks[row]),
             });
         }
         for (i, row) in reply.rejections.rows.iter().map(|row| *row as usize).enumerate() {

@@ -1,5 +1,7 @@
 //! The operator as the host drives it.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
 mod driver;
 mod peers;
 mod properties;

@@ -112,7 +112,8 @@ fn sessions_are_those_of_beam() {
             finals(&driver).into_iter().map(|(_, start, end, n)| (start, end + gap, n)).collect();
         let expected: Vec<(i64, i64, Vec<i64>)> =
             serde_json::from_value(case["expected"].clone()).unwrap();
-        let expected: Vec<_> = expected.into_iter().map(|(s, e, t)| (s, e, t.len() as u64)).collect();
+        let expected: Vec<_> =
+            expected.into_iter().map(|(s, e, t)| (s, e, t.len() as u64)).collect();
         assert_eq!(found, expected, "{}", case["name"]);
         checks += 1;
     }

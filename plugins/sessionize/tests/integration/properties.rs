@@ -64,7 +64,7 @@ fn summary(mut events: Vec<(usize, Value)>) -> (i64, i64, u64, usize, Value, Val
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn batching_never_shows(

@@ -120,7 +120,7 @@ fn a_completion_behind_the_watermark_closes_at_once() {
     let mut driver = Driver::<Sessionize>::new(COMPLETE);
     driver.feed(&inputs, &[1], 9);
     assert_eq!(closed(&driver), ["0-0 1 completion"]);
-    assert_eq!(driver.outputs[1].time, 9);
+    assert_eq!(driver.outputs[1].time, 10);
 }
 
 #[test]
@@ -216,12 +216,31 @@ fn a_configuration_that_makes_no_sense_is_refused_by_key() {
 fn the_schema_has_the_keys_of_the_configuration() {
     let schema: Value = serde_json::from_str(&Sessionize::describe().config_schema).unwrap();
     let keys: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-    assert_eq!(
-        keys,
-        ["complete", "gap", "lateness", "max-duration", "max-events", "page-field"]
-    );
+    assert_eq!(keys, ["complete", "gap", "lateness", "max-duration", "max-events", "page-field"]);
     for key in keys {
         let error = config::parse::<sessionize::Config>(&format!(r#"{{"{key}":[]}}"#));
         assert!(error.unwrap_err().path.starts_with(key.as_str()), "{key} is read");
     }
+}
+
+#[test]
+fn the_example_of_the_readme_is_what_comes_out() {
+    let readme = include_str!("../../README.md");
+    let blocks: Vec<Vec<&str>> = readme
+        .split("```json\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap().lines().collect())
+        .collect();
+    let [input, live, closed] = blocks.as_slice() else { panic!("three blocks of JSON") };
+    let event = |line: &&str| {
+        let time = serde_json::from_str::<Value>(line).unwrap()["ts"].as_i64().unwrap();
+        Input { watermark: time - 1, ..Input::new("u7", time, *line) }
+    };
+    let inputs: Vec<_> = input.iter().map(event).collect();
+    let config = r#"{"gap":"30m","complete":{"values":["purchase"]}}"#;
+    let mut driver = Driver::<Sessionize>::new(config);
+    driver.feed(&inputs, &[1], 121_000);
+    let found: Vec<_> = driver.outputs.iter().map(|o| o.value.as_str()).collect();
+    assert_eq!(found, [live.as_slice(), closed.as_slice()].concat());
+    assert_eq!(driver.outputs.last().unwrap().time, 121_000);
 }

@@ -1,0 +1,8 @@
+//! The crate from outside: files in, diagnostics and plans out.
+#![allow(clippy::unwrap_used)]
+
+mod catalog;
+mod golden;
+mod mutation;
+mod options;
+mod planning;

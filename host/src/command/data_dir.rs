@@ -1,0 +1,103 @@
+//! Which data directory a command means.
+//!
+//! Invariant: nothing is guessed where there are several, and nothing is created here.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+/// The environment variable that stands for `--data-dir`.
+pub const VARIABLE: &str = "WASMILL_DATA_DIR";
+
+/// Where pipelines keep their data when nobody says otherwise, a folder for each.
+pub const ROOT: &str = ".wasmill";
+
+/// The data directory: `given` by `--data-dir`, else by the environment, else the only folder in
+/// `.wasmill`. One that was given need not exist.
+///
+/// # Errors
+/// When there is no folder in `.wasmill`, or more than one, or it can't be read.
+pub fn data_dir(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    choose(given, env::var_os(VARIABLE).map(PathBuf::from), Path::new(ROOT))
+}
+
+/// The embedded log of a data directory.
+pub fn log(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
+fn choose(
+    given: Option<PathBuf>,
+    variable: Option<PathBuf>,
+    root: &Path,
+) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = given.or(variable.filter(|dir| !dir.as_os_str().is_empty())) {
+        return Ok(dir);
+    }
+    let mut folders = if root.is_dir() { folders(root)? } else { Vec::new() };
+    folders.sort();
+    match folders.as_slice() {
+        [] => bail!(
+            "there is no data directory here ({} has none). Run a pipeline in this directory first, \
+             or say where its data is with --data-dir or {VARIABLE}",
+            root.display()
+        ),
+        [only] => Ok(only.clone()),
+        several => {
+            let shown: Vec<String> = several.iter().map(|f| f.display().to_string()).collect();
+            bail!(
+                "there are {} data directories: {}. Choose one with --data-dir or {VARIABLE}",
+                several.len(),
+                shown.join(", ")
+            )
+        }
+    }
+}
+
+fn folders(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let read = || -> std::io::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for entry in root.read_dir()? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+        Ok(folders)
+    };
+    read().with_context(|| format!("cannot read {}", root.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_counts_before_the_environment_and_that_before_the_only_folder() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("weblog")).unwrap();
+        fs::write(root.path().join("a-file"), "").unwrap();
+        let (given, variable) = (Some("given".into()), Some(PathBuf::from("variable")));
+        let chosen = |given, variable| choose(given, variable, root.path()).unwrap();
+        assert_eq!(chosen(given, variable.clone()), PathBuf::from("given"));
+        assert_eq!(chosen(None, variable), PathBuf::from("variable"));
+        assert_eq!(chosen(None, Some(PathBuf::new())), root.path().join("weblog"));
+        assert_eq!(chosen(None, None), root.path().join("weblog"));
+    }
+
+    #[test]
+    fn nothing_is_guessed_between_several_folders_and_each_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let error = |root: &Path| choose(None, None, root).unwrap_err().to_string();
+        assert!(error(root.path()).contains("no data directory here"));
+        assert!(error(&root.path().join("missing")).contains("Run a pipeline"));
+        fs::create_dir(root.path().join("b")).unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        let message = error(root.path());
+        assert!(message.contains("2 data directories"), "{message}");
+        assert!(message.find("/a,").unwrap() < message.find("/b.").unwrap(), "{message}");
+    }
+}

@@ -1,0 +1,222 @@
+//! `wasmill generate`: makes data to try pipelines with.
+//!
+//! Invariant: the same arguments give the same records, byte for byte.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
+use wasmill_generate::{Config, Generator};
+use wasmill_pipeline::parse_duration;
+
+use super::data_dir::data_dir;
+use super::output::{BUFFER_BYTES, ended, stdout};
+use super::topic::appender::Appender;
+
+/// After how many records a topic is committed, so that others see them.
+const COMMIT_RECORDS: u64 = 100_000;
+
+/// The arguments of `wasmill generate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Visits to a web site, as lines of an access log (combined format).
+    Clickstream(Box<Clickstream>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Clickstream {
+    /// The seed; another seed gives another stream.
+    #[arg(long, default_value_t = Config::default().seed)]
+    seed: u64,
+    /// The number of users, bots included.
+    #[arg(long, value_name = "N", default_value_t = Config::default().users)]
+    users: u32,
+    /// Events a second of event time.
+    #[arg(long, value_name = "R", default_value_t = Config::default().rate)]
+    rate: f64,
+    /// The number of events; required for a file or topic [default: without end]
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// How far an event may lie behind the latest one before it.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    out_of_orderness: i64,
+    /// The share of events, 0 to 1, that are held back, up to --out-of-orderness.
+    #[arg(long, value_name = "X", default_value_t = Config::default().late_share)]
+    late_share: f64,
+    /// The share of lines, 0 to 1, that can't be parsed.
+    #[arg(long, value_name = "X", default_value_t = Config::default().malformed_share)]
+    malformed_share: f64,
+    /// The share of events, 0 to 1, that come from bots.
+    #[arg(long, value_name = "X", default_value_t = Config::default().bot_share)]
+    bot_share: f64,
+    /// The number of pages of the site.
+    #[arg(long, value_name = "N", default_value_t = Config::default().pages)]
+    pages: u32,
+    /// The mean length of lines, in bytes.
+    #[arg(long, value_name = "N", default_value_t = Config::default().line_bytes)]
+    line_bytes: usize,
+    /// The time of the first event.
+    #[arg(long, value_name = "RFC3339", default_value = "2015-05-17T10:05:00Z")]
+    start: DateTime<Utc>,
+    /// The file to write, or - for standard output.
+    #[arg(long, short, value_name = "FILE", default_value = "-", conflicts_with = "topic")]
+    output: PathBuf,
+    /// A topic of the embedded log to write instead, keyed by user.
+    #[arg(long, requires = "events")]
+    topic: Option<String>,
+    /// The data directory with the log [env: WASMILL_DATA_DIR] [default: the only folder in .wasmill]
+    #[arg(long, value_name = "DIR", requires = "topic")]
+    data_dir: Option<PathBuf>,
+    /// The partitions of the topic, when it is new [default: 4]
+    #[arg(long, value_name = "N", requires = "topic")]
+    partitions: Option<u32>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When an argument is out of its range, or the output can't be written.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Command::Clickstream(args) = args.command;
+    let mut generator = Generator::new(&args.config())?;
+    if let Some(topic) = &args.topic {
+        let dir = data_dir(args.data_dir.clone())?;
+        into_topic(&mut generator, Appender::open(&dir, topic, args.partitions)?)?;
+        eprintln!(
+            "{} records written to topic {topic:?} in {}",
+            generator.position(),
+            dir.display()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.output == Path::new("-") {
+        return ended(into_lines(&mut generator, stdout()));
+    }
+    if args.events.is_none() {
+        bail!("--output {} needs --events: the stream has no end", args.output.display());
+    }
+    let file = File::create(&args.output)
+        .with_context(|| format!("cannot create {}", args.output.display()))?;
+    into_lines(&mut generator, BufWriter::with_capacity(BUFFER_BYTES, file))
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Clickstream {
+    fn config(&self) -> Config {
+        Config {
+            seed: self.seed,
+            users: self.users,
+            rate: self.rate,
+            events: self.events,
+            start_ms: self.start.timestamp_millis(),
+            out_of_orderness_ms: self.out_of_orderness,
+            late_share: self.late_share,
+            malformed_share: self.malformed_share,
+            bot_share: self.bot_share,
+            pages: self.pages,
+            line_bytes: self.line_bytes,
+        }
+    }
+}
+
+fn into_lines(generator: &mut Generator, mut out: impl Write) -> anyhow::Result<()> {
+    let mut line = Vec::new();
+    while generator.next_into(&mut line).is_some() {
+        line.push(b'\n');
+        out.write_all(&line)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn into_topic(generator: &mut Generator, mut appender: Appender) -> anyhow::Result<()> {
+    let (mut key, mut line) = (Vec::new(), Vec::new());
+    while let Some(event) = generator.next_into(&mut line) {
+        event.key_into(&mut key);
+        appender.push(Some(&key), Some(&line), event.timestamp_ms, &[])?;
+        if appender.records().is_multiple_of(COMMIT_RECORDS) {
+            appender.commit()?;
+        }
+    }
+    appender.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use wasmill_log::{Log, Position};
+
+    use super::*;
+    use crate::command::data_dir;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Args, String> {
+        let line = ["generate", "clickstream"].iter().chain(arguments);
+        Cli::try_parse_from(line).map(|cli| cli.args).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn without_arguments_it_generates_what_the_crate_does_by_default() {
+        let Command::Clickstream(args) = parse(&[]).unwrap().command;
+        assert_eq!(args.config(), Config::default());
+    }
+
+    #[test]
+    fn arguments_that_do_not_go_together_are_refused() {
+        assert!(parse(&["--topic", "t"]).unwrap_err().contains("--events"));
+        assert!(parse(&["--data-dir", "d"]).unwrap_err().contains("--topic"));
+        assert!(parse(&["--topic", "t", "--events", "1", "-o", "f"]).is_err());
+        assert!(parse(&["--out-of-orderness", "soon"]).unwrap_err().contains("30s"));
+        assert!(parse(&["--start", "yesterday"]).is_err());
+        let error = run(parse(&["--late-share", "2"]).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("late-share = 2"), "{error}");
+        let error = run(parse(&["-o", "never-created"]).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("needs --events"), "{error}");
+    }
+
+    #[test]
+    fn file_and_topic_get_the_same_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("lines"), dir.path().join("data"));
+        let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+        run(parse(&["--events", "500", "--users", "40", "-o", file]).unwrap()).unwrap();
+        let topic = ["--topic", "raw", "--data-dir", data, "--partitions", "3"];
+        run(parse(&[&["--events", "500", "--users", "40"], &topic[..]].concat()).unwrap()).unwrap();
+
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 500);
+        let log = Log::open_read_only(data_dir::log(data.as_ref())).unwrap();
+        let mut appended = Vec::new();
+        for partition in 0..3 {
+            let mut reader = log.reader("raw", partition, Position::start()).unwrap();
+            let before = appended.len();
+            while let Some((frame, _)) = reader.next().unwrap() {
+                let records = frame.records().unwrap();
+                for (key, value) in records.keys.iter().zip(records.values.iter()) {
+                    let key = key.unwrap();
+                    assert_eq!(wasmill_core::murmur::partition(key, 3), partition);
+                    appended.push(String::from_utf8_lossy(value.unwrap()).into_owned());
+                }
+            }
+            assert!(appended.len() > before, "40 users are on every partition");
+        }
+        lines.sort_unstable();
+        appended.sort_unstable();
+        assert_eq!(appended, lines);
+    }
+}

@@ -1,0 +1,39 @@
+//! `wasmill topic`: looks at the topics of the embedded log, and writes into them.
+//!
+//! Invariant: what reads never takes the log's lock, so that it works while a pipeline runs.
+
+pub mod appender;
+mod list;
+mod read;
+mod write;
+
+use std::process::ExitCode;
+
+/// The arguments of `wasmill topic`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the topics.
+    Ls(list::Args),
+    /// Print the records of a topic, as lines of JSON.
+    Read(read::Args),
+    /// Append records to a topic, from lines of JSON on standard input.
+    Write(write::Args),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What went wrong, for a person to read.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Ls(args) => list::run(args),
+        Command::Read(args) => read::run(args),
+        Command::Write(args) => write::run(args),
+    }
+}
