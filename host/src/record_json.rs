@@ -125,8 +125,7 @@ pub fn write(out: &mut Vec<u8>, record: &Shown<'_>) {
 pub fn parse(line: &[u8]) -> Result<Parsed, Error> {
     let text = std::str::from_utf8(line)
         .map_err(|e| Error::Shape(format!("byte {} is not UTF-8", e.valid_up_to())))?;
-    let fields: Fields<'_> =
-        serde_json::from_str(text).map_err(|e| Error::Shape(message(&e)))?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| Error::Shape(message(&e)))?;
     let value = fields.value.ok_or(Error::NoValue)?;
     let timestamp = match fields.timestamp {
         None | Some(serde_json::Value::Null) => None,
@@ -369,7 +368,8 @@ mod tests {
     }
 
     fn some_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
-        let json = "(null|true|[0-9]{1,3}|\"x\"|\\{\"a\":1\\}|\\{\"base64\":\"AA==\"\\}|\\[\\]| |\n){0,2}";
+        let json =
+            "(null|true|[0-9]{1,3}|\"x\"|\\{\"a\":1\\}|\\{\"base64\":\"AA==\"\\}|\\[\\]| |\n){0,2}";
         proptest::option::of(prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..12),
             any::<String>().prop_map(String::into_bytes),

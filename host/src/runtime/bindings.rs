@@ -1,5 +1,5 @@
 //! Generated from `wit/v0.1`.
-#![allow(missing_docs, clippy::all)]
+#![allow(missing_docs, unsafe_code, clippy::all)]
 
 pub(super) mod stateless {
     wasmtime::component::bindgen!({
@@ -14,6 +14,9 @@ pub(super) mod keyed {
         path: "../wit/v0.1",
         world: "keyed-plugin",
         ownership: Borrowing { duplicate_if_necessary: true },
+        imports: {
+            "wasmill:plugin/map-state@0.1.0": trappable,
+        },
         with: { "wasmill:plugin/logging@0.1.0": super::stateless::wasmill::plugin::logging },
     });
 }

@@ -248,9 +248,10 @@ impl operator::Common for Guest {
 impl operator::Stateless for Guest {
     fn process(&mut self, batch: &StatelessBatch) -> Result<StatelessReply, CallError> {
         let result = self.instance.call(batch.now, |plugin, store| match plugin {
-            Plugin::Stateless(p) => p
-                .wasmill_plugin_stateless()
-                .call_process(store, convert::stateless_batch(batch)),
+            Plugin::Stateless(p) => {
+                let batch = convert::StatelessParts::new(batch);
+                p.wasmill_plugin_stateless().call_process(store, batch.borrow())
+            }
             Plugin::Keyed(_) => unreachable!("the kind was checked when it was loaded"),
         })?;
         result.map(convert::stateless_reply).map_err(|f| self.failed(f.message))
