@@ -2,3 +2,4 @@
 //! event time.
 
 pub mod runtime;
+pub mod store;

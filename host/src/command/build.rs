@@ -272,9 +272,8 @@ mod tests {
         let error = run(Args { path: dir.path().into(), out: None }).unwrap_err().to_string();
         assert!(error.contains("has no Cargo.toml"), "{error}");
         let library = workspace(dir.path(), &["rlib"]);
-        let error = |manifest: &str| {
-            library.package(&dir.path().join(manifest)).unwrap_err().to_string()
-        };
+        let error =
+            |manifest: &str| library.package(&dir.path().join(manifest)).unwrap_err().to_string();
         assert!(error("Cargo.toml").contains("is a workspace, not a crate"));
         assert!(error("p/Cargo.toml").contains("crate-type = [\"cdylib\", \"rlib\"]"));
     }
@@ -329,6 +328,9 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        assert_eq!([999, 1_000, 123_456, 2_500_000].map(size).join(", "), "999 B, 1.0 kB, 123.5 kB, 2.5 MB");
+        assert_eq!(
+            [999, 1_000, 123_456, 2_500_000].map(size).join(", "),
+            "999 B, 1.0 kB, 123.5 kB, 2.5 MB"
+        );
     }
 }

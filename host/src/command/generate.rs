@@ -92,9 +92,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let dir = data_dir(args.data_dir.clone())?;
         into_topic(&mut generator, Appender::open(&dir, topic, args.partitions)?)?;
         eprintln!(
-            "{} records written to topic {topic:?} in {}",
-            generator.position(),
-            dir.display()
+            "records written to topic {topic:?} in {}: {}",
+            dir.display(),
+            generator.position()
         );
         return Ok(ExitCode::SUCCESS);
     }

@@ -16,12 +16,66 @@ const MAX_NAME_CHARS: usize = 60;
 
 /// Names that Cargo refuses, or that would hide a crate of the language or of the SDK.
 const RESERVED: [&str; 60] = [
-    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue",
-    "core", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen",
-    "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv",
-    "proc-macro", "pub", "ref", "return", "self", "static", "std", "struct", "super", "test",
-    "trait", "true", "try", "type", "typeof", "union", "unsafe", "unsized", "use", "virtual",
-    "wasmill", "wasmill-sdk", "where", "while", "yield", "serde",
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "union",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "wasmill",
+    "wasmill-sdk",
+    "where",
+    "while",
+    "yield",
+    "serde",
 ];
 
 /// The arguments of `wasmill new`.
@@ -147,8 +201,13 @@ fn scaffold(name: &str, keyed: bool, folder: &Path, sdk: &Sdk) -> anyhow::Result
             folder.display()
         );
     }
-    let is_free = fs::read_dir(folder).map_or(!folder.exists(), |mut entries| entries.next().is_none());
-    ensure!(is_free, "{} exists already. Choose another name, or a folder with --path", folder.display());
+    let is_free =
+        fs::read_dir(folder).map_or(!folder.exists(), |mut entries| entries.next().is_none());
+    ensure!(
+        is_free,
+        "{} exists already. Choose another name, or a folder with --path",
+        folder.display()
+    );
 
     let (source, pipeline, description, sample) = if keyed {
         (
@@ -229,7 +288,8 @@ mod tests {
 
     #[test]
     fn a_plugin_is_short() {
-        for (source, most) in [(include_str!("new/stateless.rs"), 15), (include_str!("new/keyed.rs"), 25)]
+        for (source, most) in
+            [(include_str!("new/stateless.rs"), 15), (include_str!("new/keyed.rs"), 25)]
         {
             let (plugin, _) = source.split_once("#[cfg(test)]").unwrap();
             let is_code = |line: &&str| !line.trim().is_empty() && !line.starts_with("//");
@@ -275,7 +335,8 @@ mod tests {
         assert!(Sdk::given(&inner).unwrap_err().to_string().contains("plugins/sdk"));
 
         fs::create_dir_all(root.join(SDK)).unwrap();
-        fs::write(root.join(SDK).join("Cargo.toml"), "[package]\nname = \"wasmill-sdk\"\n").unwrap();
+        fs::write(root.join(SDK).join("Cargo.toml"), "[package]\nname = \"wasmill-sdk\"\n")
+            .unwrap();
         let sdk = Sdk::around(&inner);
         assert_eq!(sdk, Sdk::Tree(root.to_owned()));
         assert_eq!(sdk.dependency(&inner).unwrap(), r#"{ path = "../../plugins/sdk" }"#);

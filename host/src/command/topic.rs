@@ -22,7 +22,13 @@ enum Command {
     Ls(list::Args),
     /// Print the records of a topic, as lines of JSON.
     Read(read::Args),
-    /// Append records to a topic, from lines of JSON on standard input.
+    /// Append records to a topic, from lines of JSON on standard input: all of them or, when a line
+    /// is no record, none.
+    ///
+    /// A line is an object with `value` and, where wanted, `key`, `timestamp` and `headers`, as
+    /// `topic read` prints them. A record goes to the partition of its key, as Kafka's Java client
+    /// chooses it; those without a key go to the partitions in turn. `partition` and `offset` of a
+    /// line don't count.
     Write(write::Args),
 }
 

@@ -48,7 +48,7 @@ fn matches(source: &str, pattern: &Pattern) -> Result<Vec<PathBuf>, Error> {
             source_name: source_name(),
             path: e.path().display().to_string(),
             action: "list",
-            source: e.into_error(),
+            source: e.into(),
         })?;
         match path.is_dir() {
             true => folders += 1,

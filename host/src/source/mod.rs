@@ -2,14 +2,16 @@
 //!
 //! Invariant: reading on from a [`Position`] gives exactly the records that come after it.
 
-pub mod error;
 mod compression;
+pub mod error;
 mod expand;
 mod file;
 mod jsonl;
-mod lines;
+pub mod lines;
 pub mod reader;
 mod stdin;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -133,7 +135,7 @@ impl Partition {
         };
         let input = match &self.what {
             What::File(path) => file::open(self, path, &start)?,
-            What::Stdin => stdin::open(self, std::io::stdin()),
+            What::Stdin => stdin::open(self, std::io::stdin())?,
         };
         Ok(Reader::new(self.clone(), start, input))
     }

@@ -54,7 +54,8 @@ impl Appender {
             let error = anyhow::Error::from(error);
             if locked {
                 error.context(format!(
-                    "topic {topic:?} can't be written while a pipeline runs on {}",
+                    "topic {topic:?} can't be written now: a pipeline runs on {}, or something else \
+                     writes there",
                     data_dir.display()
                 ))
             } else {
@@ -248,7 +249,7 @@ mod tests {
         let mut appender = Appender::open(dir.path(), "t", Some(2)).unwrap();
         appender.commit().unwrap();
         let error = format!("{:#}", Appender::open(dir.path(), "t", None).unwrap_err());
-        assert!(error.contains("while a pipeline runs"), "{error}");
+        assert!(error.contains("a pipeline runs on"), "{error}");
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(appender);
         let error = format!("{:#}", Appender::open(dir.path(), "t", Some(3)).unwrap_err());

@@ -83,7 +83,12 @@ fn partitions(log: &ReadOnlyLog, dir: &Path, topic: &str) -> anyhow::Result<Vec<
 /// The bytes of the files in a folder; a segment may go away meanwhile, which then has none.
 fn file_bytes(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries.flatten().filter_map(|e| e.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum()
+    entries
+        .flatten()
+        .filter_map(|e| e.metadata().ok())
+        .filter(|m| m.is_file())
+        .map(|m| m.len())
+        .sum()
 }
 
 /// One line of the table; the first column is text, the others are numbers.

@@ -234,9 +234,7 @@ mod tests {
     fn partition_offset_and_limit_narrow_what_is_printed() {
         let dir = tempfile::tempdir().unwrap();
         append(dir.path(), &["a", "b", "c", "d", "e"]);
-        let of = |partition, from, limit| {
-            printed(&mut reading(dir.path(), partition, from, limit))
-        };
+        let of = |partition, from, limit| printed(&mut reading(dir.path(), partition, from, limit));
         let all = [(0, 0, "a"), (0, 1, "c"), (0, 2, "e"), (1, 0, "b"), (1, 1, "d")];
         assert_eq!(of(None, From::Start, None), records(&all));
         assert_eq!(of(None, From::Start, Some(4)), records(&all[..4]));

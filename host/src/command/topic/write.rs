@@ -13,12 +13,7 @@ use super::appender::Appender;
 use crate::command::data_dir::data_dir;
 
 /// The arguments of `wasmill topic write`.
-///
-/// A line is an object with `value` and, where wanted, `key`, `timestamp` and `headers`, as `topic
-/// read` prints them. A record goes to the partition of its key, as Kafka's Java client chooses it;
-/// those without a key go to the partitions in turn. `partition` and `offset` of a line don't count.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct Args {
     /// The topic; it is created when there is none of this name.
     topic: String,
@@ -45,11 +40,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("nothing was written")?;
     appender.commit()?;
     eprintln!(
-        "{} records written to topic {:?} ({} partitions) in {}",
-        appender.records(),
+        "records written to topic {:?} ({} partitions) in {}: {}",
         args.topic,
         appender.partitions(),
-        dir.display()
+        dir.display(),
+        appender.records()
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,76 @@
+# How Wasmill is built, tried and tested. `make` lists the targets.
+
+# Every plugin once: the packages below plugins/ that are components.
+PLUGINS := clean enrich sessionize aggregate dispatch
+# Plugins that only tests use: the packages below tests/plugins/.
+TEST_PLUGINS := evil
+
+# What rust-toolchain.toml asks for.
+toolchain = $(shell sed -n 's/^$(1) *= *//p' rust-toolchain.toml | tr -d '[]" ')
+CHANNEL := $(call toolchain,channel)
+COMPONENTS := $(call toolchain,components)
+TARGET := $(call toolchain,targets)
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+COMPONENT_DIR := target/plugins
+# A Rust that was installed just now may not be on the PATH of this shell yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build plugins test-plugins demo test bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install the Rust toolchain, where it is not there yet
+	@command -v cc >/dev/null || { \
+	  echo "There is no C compiler (cc). Install one: apt install build-essential, dnf install gcc," \
+	    "or xcode-select --install" >&2; exit 1; }
+	@export RUSTUP_AUTO_INSTALL=0; \
+	if [ -d "$$(rustc --print target-libdir --target $(TARGET) 2>/dev/null)" ] \
+	  && cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; then exit 0; fi; \
+	command -v rustup >/dev/null || { \
+	  echo "There is no Rust $(CHANNEL) with $(COMPONENTS) and target $(TARGET), and no rustup to" \
+	    "install it. Install rustup (https://rustup.rs), then run make again" >&2; exit 1; }; \
+	echo "Installing Rust $(CHANNEL) with $(COMPONENTS) and target $(TARGET)"; \
+	rustup --quiet toolchain install $(CHANNEL) --profile minimal --no-self-update \
+	  --component $(COMPONENTS) --target $(TARGET) || { \
+	  echo "Rust $(CHANNEL) could not be installed, as rustup says above. Where there is no network," \
+	    "install it beforehand" >&2; exit 1; }
+
+build: setup plugins ## build the wasmill program and all plugins
+	cargo build --release --package wasmill --bin wasmill
+
+# Builds the packages $(1) as components and puts those that changed into their folder.
+define components
+cargo build --profile plugin --target $(TARGET) $(addprefix --package ,$(1))
+@mkdir -p $(COMPONENT_DIR)
+@for name in $(1); do \
+  from=$(TARGET_DIR)/$(TARGET)/plugin/$$name.wasm; to=$(COMPONENT_DIR)/$$name.wasm; \
+  cmp -s $$from $$to || { cp $$from $$to.new && mv $$to.new $$to; } || exit 1; \
+done
+endef
+
+plugins: setup ## build all plugins into target/plugins
+	$(call components,$(PLUGINS))
+
+test-plugins: setup ## build all plugins and those that only tests use
+	$(call components,$(PLUGINS) $(TEST_PLUGINS))
+
+demo: build ## build everything and show what it does
+	$(TARGET_DIR)/release/wasmill demo
+
+# One profile for everything, so that dependencies are compiled once.
+test: setup test-plugins ## check format, lints, tests and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --release -- -D warnings
+	@if command -v cargo-nextest >/dev/null; then set -x; cargo nextest run --workspace --release; \
+	else set -x; cargo test --workspace --release --lib --bins --tests; fi
+	cargo test --workspace --release --doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps
+
+bench: build ## measure throughput and latency
+	cargo run --release --package wasmill-bench
+
+clean: ## remove everything that was built
+	rm -rf target

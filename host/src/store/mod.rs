@@ -1,0 +1,265 @@
+//! Keyed state on disk: one redb file for each task, behind what the task holds in memory.
+//!
+//! The changelog in the log is the truth; this file follows it. Invariant: the file never holds a
+//! change of an epoch that was not committed, and says in the same transaction how far it has come.
+//!
+//! Tables: `state` from store key (see `wasmill_core::row`) to value; `due`, the time indexes, from
+//! `[stage u16 BE][index u8][time i64 BE, sign flipped][key]` to nothing; `meta` from a name to a
+//! number.
+
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use wasmill_abi::TimeDomain;
+use wasmill_core::change::Changes;
+use wasmill_core::row::{self, Name, Row};
+use wasmill_core::store::Index;
+
+use view::View;
+
+const STATE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
+const DUE: TableDefinition<&[u8], ()> = TableDefinition::new("due");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const APPLIED: &str = "changelog-offset";
+
+/// What redb may cache of a file, in bytes; what is hot is cached by the task itself.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// The state file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("state file {}: {message}", path.display())]
+pub struct Error {
+    /// The file.
+    pub path: PathBuf,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// The state of one task.
+#[derive(Clone)]
+pub struct State {
+    path: Arc<PathBuf>,
+    db: Arc<Database>,
+    view: Arc<RwLock<Arc<View>>>,
+}
+
+impl State {
+    /// Opens the state file, or makes an empty one.
+    ///
+    /// # Errors
+    /// [`Error`] when it is damaged, in use, or can't be written.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let at = |message: String| Error { path: path.to_owned(), message };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| at(e.to_string()))?;
+        }
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| {
+            at(match e {
+                redb::DatabaseError::DatabaseAlreadyOpen => {
+                    "in use by another process; stop that one first".into()
+                }
+                e => format!(
+                    "can't be opened: {e}; if it is damaged, restore the data directory from a copy"
+                ),
+            })
+        })?;
+        let write = db.begin_write().map_err(|e| at(e.to_string()))?;
+        write.open_table(STATE).map_err(|e| at(e.to_string()))?;
+        write.open_table(DUE).map_err(|e| at(e.to_string()))?;
+        write.open_table(META).map_err(|e| at(e.to_string()))?;
+        write.commit().map_err(|e| at(e.to_string()))?;
+        let view = View::of(&db).map_err(at)?;
+        Ok(Self {
+            path: Arc::new(path.to_owned()),
+            db: Arc::new(db),
+            view: Arc::new(RwLock::new(Arc::new(view))),
+        })
+    }
+
+    fn at(&self, e: impl std::fmt::Display) -> Error {
+        Error { path: self.path.to_path_buf(), message: e.to_string() }
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The offset of the changelog that this file has applied up to.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn applied(&self) -> Result<u64, Error> {
+        let read = self.db.begin_read().map_err(|e| self.at(e))?;
+        let meta = read.open_table(META).map_err(|e| self.at(e))?;
+        let applied = meta.get(APPLIED).map_err(|e| self.at(e))?;
+        Ok(applied.map_or(0, |v| v.value()))
+    }
+
+    /// Applies packs of changes, in the order of the changelog, in one durable transaction, and
+    /// notes that the changelog is applied up to `offset`.
+    ///
+    /// # Errors
+    /// When a pack is damaged or the file can't be written; then nothing is applied.
+    pub fn apply<'a>(
+        &self,
+        packs: impl Iterator<Item = &'a [u8]>,
+        offset: u64,
+    ) -> Result<(), Error> {
+        let mut entries = Vec::new();
+        for pack in packs {
+            Changes::unpack(pack, |key, value| {
+                entries.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            })
+            .map_err(|e| self.at(format!("the changelog is damaged: {e}")))?;
+        }
+        let changes = Changes::new(entries);
+        let write = self.db.begin_write().map_err(|e| self.at(e))?;
+        {
+            let mut state = write.open_table(STATE).map_err(|e| self.at(e))?;
+            let mut due = write.open_table(DUE).map_err(|e| self.at(e))?;
+            let mut moves = Vec::new();
+            for (key, value) in changes.entries() {
+                let old = match value {
+                    Some(value) => state.insert(key.as_slice(), value.as_slice()),
+                    None => state.remove(key.as_slice()),
+                };
+                let old = old.map_err(|e| self.at(e))?;
+                let old = old.as_ref().map(|guard| guard.value());
+                if let Name::Row { stage, key } = row::name(key).map_err(|e| self.at(e))? {
+                    let places = |bytes: Option<&[u8]>| match bytes {
+                        None => Ok([i64::MAX; 3]),
+                        Some(bytes) => Row::decode(bytes).map(|row| places(&row)),
+                    };
+                    let before = places(old).map_err(|e| self.at(e))?;
+                    let after = places(value.as_deref()).map_err(|e| self.at(e))?;
+                    for i in 0..3 {
+                        if before[i] == after[i] {
+                            continue;
+                        }
+                        for (time, keep) in [(before[i], false), (after[i], true)] {
+                            if time != i64::MAX {
+                                moves.push((due_key(stage, Index::ALL[i], time, key), keep));
+                            }
+                        }
+                    }
+                }
+            }
+            moves.sort();
+            for (key, keep) in moves {
+                let done = if keep {
+                    due.insert(key.as_slice(), ()).map(drop)
+                } else {
+                    due.remove(key.as_slice()).map(drop)
+                };
+                done.map_err(|e| self.at(e))?;
+            }
+            let mut meta = write.open_table(META).map_err(|e| self.at(e))?;
+            meta.insert(APPLIED, offset).map_err(|e| self.at(e))?;
+        }
+        write.commit().map_err(|e| self.at(e))?;
+        let view = View::of(&self.db).map_err(|e| self.at(e))?;
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        Ok(())
+    }
+}
+
+fn places(row: &Row) -> [i64; 3] {
+    let touched = if row.touched == 0 { i64::MAX } else { row.touched };
+    [row.next(TimeDomain::EventTime), row.next(TimeDomain::ProcessingTime), touched]
+}
+
+fn due_key(stage: u16, index: Index, time: i64, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(11 + key.len());
+    out.extend_from_slice(&stage.to_be_bytes());
+    out.push(index as u8);
+    out.extend_from_slice(&((time as u64) ^ (1 << 63)).to_be_bytes());
+    out.extend_from_slice(key);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmill_core::row::Timer;
+    use wasmill_core::store::Cold;
+
+    fn row(value: &[u8], timer: Option<i64>) -> Vec<u8> {
+        let timers = timer
+            .map(|time| Timer { domain: TimeDomain::EventTime, tag: 1, time })
+            .into_iter()
+            .collect();
+        let row = Row { version: 1, touched: 0, timers, value: Some(value.to_vec()) };
+        let mut bytes = Vec::new();
+        row.encode(&mut bytes);
+        bytes
+    }
+
+    fn name(key: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        row::row_key(7, key.as_bytes(), &mut out);
+        out
+    }
+
+    fn apply(state: &State, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>, offset: u64) {
+        let packs = Changes::new(changes).pack(100);
+        state.apply(packs.iter().map(Vec::as_slice), offset).unwrap();
+    }
+
+    #[test]
+    fn rows_and_their_places_in_time_follow_the_changelog() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s/0.redb");
+        let state = State::open(&path).unwrap();
+        assert!(state.is_empty());
+        let due = |state: &State, until| {
+            let found = state.due(Index::EventTime, 7, None, until, 10).unwrap();
+            found.into_iter().map(|(t, k)| (t, String::from_utf8(k).unwrap())).collect::<Vec<_>>()
+        };
+        apply(
+            &state,
+            vec![
+                (name("a"), Some(row(b"1", Some(-5)))),
+                (name("b"), Some(row(b"2", Some(20)))),
+                (name("c"), Some(row(b"3", None))),
+            ],
+            3,
+        );
+        assert_eq!(due(&state, 100), [(-5, "a".into()), (20, "b".into())]);
+        assert_eq!(due(&state, 0), [(-5, "a".into())]);
+        apply(&state, vec![(name("a"), None), (name("b"), Some(row(b"2", Some(30))))], 4);
+        drop(state);
+        let state = State::open(&path).unwrap();
+        assert_eq!(state.applied().unwrap(), 4);
+        assert_eq!(due(&state, 100), [(30, "b".into())]);
+        assert_eq!(state.get(&name("a")).unwrap(), None);
+        assert_eq!(state.get(&name("c")).unwrap(), Some(row(b"3", None)));
+        assert_eq!(state.scan(&name("a"), &name("z"), 1, true).unwrap()[0].0, name("c"));
+        let after = (30, b"b".to_vec());
+        assert!(state.due(Index::EventTime, 7, Some(&after), 100, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_in_use_or_no_state_file_is_an_error_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.redb");
+        let _open = State::open(&path).unwrap();
+        let error = State::open(&path).err().unwrap().to_string();
+        assert!(error.contains("in use") && error.contains("0.redb"), "{error}");
+        let other = folder.path().join("1.redb");
+        std::fs::write(&other, b"nonsense").unwrap();
+        let error = State::open(&other).err().unwrap().to_string();
+        assert!(error.contains("can't be opened"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_pack_applies_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("0.redb")).unwrap();
+        let packs = [vec![0u8, 1, 2]];
+        assert!(state.apply(packs.iter().map(Vec::as_slice), 9).is_err());
+        assert_eq!(state.applied().unwrap(), 0);
+    }
+}
