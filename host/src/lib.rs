@@ -1,5 +1,10 @@
 //! The host of Wasmill: it runs pipelines of WebAssembly components over topics, keyed state and
 //! event time.
 
+pub mod command;
+pub mod engine;
+pub mod record_json;
 pub mod runtime;
+pub mod sink;
+pub mod source;
 pub mod store;

@@ -1,6 +1,6 @@
 //! A record as a line of JSON, for sinks, `wasmill topic read` and `wasmill topic write`.
 //!
-//! Invariant: [`parse`] gives back exactly the bytes that [`write`] was given, whatever they are.
+//! Invariant: [`parse`] gives back exactly the bytes that [`write()`] was given, whatever they are.
 //!
 //! The line is an object:
 //!

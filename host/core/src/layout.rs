@@ -24,6 +24,8 @@ pub struct Input {
     pub clock: InputClock,
     /// Where its records go.
     pub targets: Vec<Target>,
+    /// The way out of what can't be read as a record.
+    pub unreadable: Option<usize>,
 }
 
 /// Where an input's watermarks come from.

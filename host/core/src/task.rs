@@ -12,7 +12,7 @@ use crate::flow::{Flow, Source};
 use crate::keyed::{self, Error, Work};
 use crate::layout::{Edge, InputClock, Layout, Node, Target};
 use crate::metrics;
-use crate::reject::{Rejected, Stamp};
+use crate::reject::{Original, Rejected, Stamp};
 use crate::route;
 use crate::stateless::{self, Outputs, Step, original};
 use crate::store::Index;
@@ -360,10 +360,39 @@ impl Task {
         let state = &self.clocks.inputs[input];
         let end = (state.valve.watermark(), state.valve.is_idle());
         let mut pass = Pass { source: &source, channel, effects: Effects::default() };
+        if let Some(edge) = self.layout.inputs[input].unreadable {
+            self.leave(edge, Flow::default(), end, &mut pass);
+        }
         let targets = self.layout.inputs[input].targets.clone();
         self.send(&targets, Way::Input(input), flow, end, &mut pass)?;
         self.run_nodes(&mut pass, Some(input))?;
         Ok(self.finish(pass))
+    }
+
+    /// Sends what an input can't read as records to its dead letter queue: offset, bytes, reason.
+    pub fn refuse(&mut self, input: usize, unreadable: &[(i64, Vec<u8>, String)]) -> Effects {
+        let source = self.source(input, unreadable.iter().map(|u| u.0).collect());
+        let Some(edge) = self.layout.inputs[input].unreadable else { return Effects::default() };
+        let mut rejected = Rejected::default();
+        let (kind, clock) = (RejectionKind::Malformed, self.watermark(input));
+        for (row, (_, value, reason)) in unreadable.iter().enumerate() {
+            let stage = &source.topic;
+            let stamp = Stamp { stage, plugin: "", digest: "", source: &source, reason_bytes: 4096 };
+            let record = Original {
+                value: Some(value),
+                timestamp: self.now,
+                clock,
+                row: row as u32,
+                ..Original::default()
+            };
+            rejected.add(kind, "unreadable", reason.as_bytes(), stamp, record);
+        }
+        let mut pass = Pass { source: &source, channel: 0, effects: Effects::default() };
+        let end = (clock, false);
+        for flow in rejected.by_kind {
+            self.leave(edge, flow, end, &mut pass);
+        }
+        self.finish(pass)
     }
 
     fn tick(&mut self) -> Result<Effects, Error> {

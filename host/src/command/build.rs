@@ -2,10 +2,10 @@
 //!
 //! Invariant: what is put there is the component of this build, whole or not at all.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
@@ -49,7 +49,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         workspace.workspace_root.join("target/plugins").join(format!("{}.wasm", package.name))
     });
     let bytes = put(&component, &out)?;
-    println!("{}  {}", out.display(), size(bytes));
+    let here = env::current_dir().unwrap_or_default();
+    println!("{}  {}", out.strip_prefix(here).unwrap_or(&out).display(), size(bytes));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -210,10 +211,9 @@ fn compile(
     if !child.wait().context("cannot wait for cargo")?.success() {
         return Ok(None);
     }
-    component.map(Some).context(
-        "cargo built the crate but made no .wasm file: expected one of its cdylib. Is --lib's \
-         crate-type cdylib?",
-    )
+    component
+        .map(Some)
+        .context("cargo built the crate but made no .wasm file: expected one of its cdylib")
 }
 
 /// Copies a component to its place and returns its size in bytes.

@@ -4,10 +4,12 @@
 //! commit covers. Standard output can't be taken back: after a crash, what followed the last commit
 //! is written again (at least once).
 
-pub mod error;
+mod error;
 mod file;
 mod format;
-pub mod output;
+mod output;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ impl Writer {
     ///
     /// - [`SinkFormat::Value`]: the bytes of the value as they are, and a newline. A null value is
     ///   an empty line, so that there are as many lines as records (unless values have newlines).
-    /// - [`SinkFormat::Record`]: JSON as [`crate::record_json::write`] writes it.
+    /// - [`SinkFormat::Record`]: JSON as [`crate::record_json::write()`] writes it.
     ///
     /// They may stay in memory until [`Output::flush`].
     ///
@@ -120,6 +122,3 @@ fn partition_path(path: &Path, partition: u32) -> PathBuf {
     };
     path.components().map(fill).collect()
 }
-
-#[cfg(test)]
-mod tests;

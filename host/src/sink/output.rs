@@ -30,7 +30,10 @@ struct Shared {
 #[derive(Debug)]
 pub(super) enum Target {
     /// `is_durable`: a file that can be synced and cut off, unlike a device or a pipe.
-    File { file: File, is_durable: bool },
+    File {
+        file: File,
+        is_durable: bool,
+    },
     Stdout,
 }
 

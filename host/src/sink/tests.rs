@@ -158,3 +158,15 @@ fn after_a_failed_write_nothing_more_is_written() {
     let refused = opened.writers[0].write(&values(&[Some(b"y")]));
     assert!(matches!(refused, Err(Error::Failed { .. })));
 }
+
+#[test]
+fn standard_output_is_one_output_that_counts_on_from_its_commit() {
+    let kind = SinkKind::Stdout;
+    let sink = Sink { kind, ..sink(Path::new("x"), SinkFormat::Value) };
+    let committed = BTreeMap::from([("-out".to_owned(), 40)]);
+    let mut opened = open(&sink, &[0, 1], &committed).unwrap();
+    assert_eq!((opened.outputs.len(), opened.outputs[0].id()), (1, "-out"));
+    opened.writers[1].write(&values(&[Some(b"a line of a test")])).unwrap();
+    assert_eq!(opened.outputs[0].flush().unwrap(), 57);
+    opened.outputs[0].sync().unwrap();
+}

@@ -1,6 +1,6 @@
 //! Decompression. Invariant: data that ends too early or is damaged is an error, [`Fault`], never an
-//! early end. (Damage may show late, since the checksum of gzip is behind the data, and that of zstd
-//! is optional: what was decompressed before a [`Fault`] may already be wrong.)
+//! early end. As far as it shows: gzip has its checksum behind the data, so that what comes before a
+//! [`Fault`] may be wrong already, and zstd has one only if it was written with it.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};

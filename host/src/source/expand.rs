@@ -88,7 +88,12 @@ fn check(source: &str, path: &Path) -> Result<(), Error> {
         return Err(Error::Kind { source_name, path: shown, found: "a pipe or device", help });
     }
     let opened = File::open(path);
-    opened.map(drop).map_err(|source| Error::Io { source_name, path: shown, action: "open", source })
+    opened.map(drop).map_err(|source| Error::Io {
+        source_name,
+        path: shown,
+        action: "open",
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -121,7 +126,10 @@ mod tests {
         let all = ["a.log", "b.log", "c.log"];
         assert_eq!(names(&odd, &["*.log"]).unwrap(), all);
         assert_eq!(names(&odd, &["[bc].log", "./a.log", "a.*", "?.log"]).unwrap(), all);
-        assert_eq!(names(&odd, &["**/*.log"]).unwrap(), ["a.log", "b.log", "c.log", "sub.log/e.log"]);
+        assert_eq!(
+            names(&odd, &["**/*.log"]).unwrap(),
+            ["a.log", "b.log", "c.log", "sub.log/e.log"]
+        );
         let absolute = format!("{}/[[]odd]/d*", dir.path().display());
         let found = expand("s", &[pattern(Path::new(""), &absolute)]).unwrap();
         assert_eq!(found, [odd.join("d.txt")]);
@@ -152,7 +160,7 @@ mod tests {
         assert!(refused.contains("a pipe or device, expected a file"), "{refused}");
         drop(socket);
         let secret = odd.join("a.log");
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
         // The superuser may read it all the same.
         if File::open(&secret).is_err() {
             let refused = names(&odd, &["a.log"]).unwrap_err().to_string();

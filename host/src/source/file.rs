@@ -74,17 +74,16 @@ pub(super) fn open(partition: &Partition, path: &Path, start: &Position) -> Resu
         }
         let watch = match partition.bounded {
             true => None,
-            false => Some(Watch {
-                path: path.to_owned(),
-                file: file.try_clone().map_err(io("open"))?,
-            }),
+            false => {
+                Some(Watch { path: path.to_owned(), file: file.try_clone().map_err(io("open"))? })
+            }
         };
         return Ok(Input { stream: Box::new(file), watch });
     }
     file.rewind().map_err(io("seek in"))?;
     let mut stream = decode(file, method).map_err(|e| partition.unreadable(e, 0))?;
-    let (skipped, last) = skip(&mut stream, start.byte)
-        .map_err(|(e, at)| partition.unreadable(e, at))?;
+    let (skipped, last) =
+        skip(&mut stream, start.byte).map_err(|(e, at)| partition.unreadable(e, at))?;
     if skipped < start.byte {
         return Err(shrank(partition, start, skipped));
     }

@@ -3,12 +3,12 @@
 //! Invariant: reading on from a [`Position`] gives exactly the records that come after it.
 
 mod compression;
-pub mod error;
+mod error;
 mod expand;
 mod file;
 mod jsonl;
-pub mod lines;
-pub mod reader;
+mod lines;
+mod reader;
 mod stdin;
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use wasmill_pipeline::{Encoding, Source, SourceKind};
 
 pub use error::Error;
-pub use reader::Reader;
+pub use lines::{LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES};
+pub use reader::{Bad, Batch, MAX_BATCH_BYTES, Reader};
 
 /// A part of a source that is read in order: a file, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,10 @@ const MAX_BLOCKS: usize = 256;
 
 /// What a call of [`Reader::read`] finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large variant, and none is kept"
+)]
 pub enum Batch {
     /// Lines. Both lists may be empty, after a stretch of empty lines or within a very long one.
     Records {
@@ -42,7 +46,7 @@ pub struct Bad {
     /// The index of the line, from 0.
     pub offset: i64,
     /// The line; of one that is too long only the first
-    /// [`LONG_LINE_HEAD_BYTES`](super::lines::LONG_LINE_HEAD_BYTES).
+    /// [`LONG_LINE_HEAD_BYTES`](super::LONG_LINE_HEAD_BYTES).
     pub value: Vec<u8>,
     /// What is wrong with it, for a person.
     pub reason: String,

@@ -218,6 +218,7 @@ impl Harness {
                     partition: 0,
                     clock: InputClock::Carried(vec![0]),
                     targets: vec![Target::Node { node: 0, port }],
+                    unreadable: None,
                 })
                 .collect(),
             nodes: vec![Node {

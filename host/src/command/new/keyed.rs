@@ -2,7 +2,7 @@
 
 use wasmill_sdk::prelude::*;
 
-struct Count;
+pub struct Count;
 
 impl Keyed for Count {
     type Config = NoConfig;

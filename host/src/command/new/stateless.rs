@@ -2,7 +2,7 @@
 
 use wasmill_sdk::prelude::*;
 
-struct Upper;
+pub struct Upper;
 
 impl Stateless for Upper {
     type Config = NoConfig;

@@ -73,12 +73,13 @@ fn append(
         let mut record = record_json::parse(&line).with_context(place)?;
         if let (Some(path), Some(value)) = (key_by, &record.value) {
             let key = field::key(value, path).with_context(|| {
-                format!("line {number} of standard input: the value is no JSON, so --key-by can't be used")
+                format!("{}: the value is no JSON, so --key-by can't be used", place())
             })?;
             record.key = Some(key.with_context(|| {
                 format!(
-                    "line {number} of standard input: the value has no field {:?} with text, a \
-                     number or a truth value for --key-by",
+                    "{}: the value has no field {:?} with text, a number or a truth value for \
+                     --key-by",
+                    place(),
                     path.join(".")
                 )
             })?);

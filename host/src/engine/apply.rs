@@ -1,0 +1,116 @@
+//! Applying the changelog to the state files, behind the stream.
+//!
+//! Invariant: only what a commit holds is applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use wasmill_log::Partition;
+
+use super::Error;
+use super::worker::{Shared, lock};
+use crate::store::State;
+
+/// How long changes wait at most before they are applied.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How many bytes of changes are applied in one transaction, about.
+const GROUP_BYTES: usize = 256 << 20;
+
+/// The changelog and the state file of a task.
+#[derive(Clone)]
+pub(super) struct Follower {
+    pub(super) task: String,
+    pub(super) changelog: Partition,
+    pub(super) state: State,
+}
+
+impl Follower {
+    /// Applies the changelog up to an offset.
+    pub(super) fn catch_up(&self, until: u64) -> Result<(), Error> {
+        let mut from = self.state.applied()?;
+        let start = self.changelog.start_offset();
+        if from < start {
+            return Err(Error::Shape(format!(
+                "the state of task {} is at {from} of its changelog, which begins at {start}: its \
+                 file in the folder state is missing or too old; restore the data directory from a \
+                 copy, or run from the beginning with another --data-dir",
+                self.task
+            )));
+        }
+        while from < until {
+            let mut reader = self.changelog.reader(self.changelog.position_of(from)?);
+            let mut frames = Vec::new();
+            let mut bytes = 0;
+            let mut end = from;
+            while end < until && bytes < GROUP_BYTES {
+                let Some((frame, _)) = reader.next()? else { break };
+                if let Some(records) = frame.records() {
+                    bytes += records.values.data.len();
+                    end = frame.end_offset();
+                    frames.push(frame);
+                }
+            }
+            if end == from {
+                break;
+            }
+            let packs = frames.iter().filter_map(|f| f.records()).flat_map(|r| r.values.iter());
+            self.state.apply(packs.flatten(), end)?;
+            from = end;
+        }
+        self.changelog.delete_before(from);
+        Ok(())
+    }
+}
+
+/// A commit: its epoch, and where the changelog of each task ended in it.
+pub(super) struct Committed {
+    pub(super) epoch: u64,
+    pub(super) ends: BTreeMap<String, u64>,
+    /// Whether to apply at once.
+    pub(super) urgent: bool,
+}
+
+/// Starts the thread that applies; it ends when the sender is dropped.
+pub(super) fn start(
+    followers: Vec<Follower>,
+    shared: Arc<Shared>,
+) -> (Sender<Committed>, std::thread::JoinHandle<()>) {
+    let (sender, receiver) = channel();
+    let thread = std::thread::Builder::new()
+        .name("wasmill-state".into())
+        .spawn(move || {
+            if let Err(error) = follow(&followers, &receiver, &shared) {
+                lock(&shared.error).get_or_insert(error);
+                shared.cut.leave();
+            }
+        })
+        .expect("the system has a thread left for the state");
+    (sender, thread)
+}
+
+fn follow(
+    followers: &[Follower],
+    commits: &Receiver<Committed>,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let mut last = Instant::now();
+    while let Ok(mut commit) = commits.recv() {
+        // Only the latest commit counts.
+        while let Ok(later) = commits.try_recv() {
+            let urgent = commit.urgent | later.urgent;
+            commit = Committed { urgent, ..later };
+        }
+        if last.elapsed() < INTERVAL && !commit.urgent {
+            continue;
+        }
+        for follower in followers {
+            let Some(until) = commit.ends.get(&follower.task) else { continue };
+            follower.catch_up(*until)?;
+            lock(&shared.applied).insert(follower.task.clone(), commit.epoch);
+        }
+        last = Instant::now();
+    }
+    Ok(())
+}

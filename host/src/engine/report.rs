@@ -1,0 +1,119 @@
+//! What a run has done, for people and programs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use wasmill_core::metrics::Stage;
+
+/// Counters that a running pipeline keeps up to date.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Records read from sources.
+    pub records: AtomicU64,
+    /// Bytes read from sources.
+    pub bytes: AtomicU64,
+    /// Bytes that there are to read, as far as that is known.
+    pub total_bytes: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn add(&self, records: u64, bytes: u64) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a stage has done, over all its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StageReport {
+    /// The stage's name.
+    pub name: String,
+    /// Its counts since the run began.
+    pub counts: Stage,
+    /// The least watermark behind it, in ms; none before it has one.
+    pub watermark: Option<i64>,
+}
+
+/// What a run has done.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Report {
+    /// The stages, in the order of the pipeline file.
+    pub stages: Vec<StageReport>,
+    /// Records read from sources.
+    pub records: u64,
+    /// How long the run took, from the first record on.
+    pub elapsed: Duration,
+    /// From the start of the run to the first record.
+    pub until_first_record: Option<Duration>,
+    /// Commits made.
+    pub commits: u64,
+    /// The epoch of the last commit.
+    pub epoch: u64,
+    /// Whether all inputs have ended.
+    pub complete: bool,
+    /// Whether they had all ended before this run began.
+    pub was_complete: bool,
+}
+
+impl Report {
+    /// The summary as a table.
+    pub fn table(&self) -> String {
+        let mut rows = vec![
+            ["stage", "in", "out", "dead", "invalid", "late", "expired", "watermark"]
+                .map(str::to_owned),
+        ];
+        for stage in &self.stages {
+            let c = &stage.counts;
+            rows.push([
+                stage.name.clone(),
+                c.records_in.to_string(),
+                c.records_out.to_string(),
+                c.dead.to_string(),
+                c.invalid.to_string(),
+                c.late.to_string(),
+                c.expired.to_string(),
+                watermark(stage.watermark),
+            ]);
+        }
+        let mut out = String::new();
+        let widths: Vec<usize> =
+            (0..8).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+        for row in rows {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(i, (cell, w))| match i {
+                    0 | 7 => format!("{cell:<w$}"),
+                    _ => format!("{cell:>w$}"),
+                })
+                .collect();
+            out.push_str(cells.join("  ").trim_end());
+            out.push('\n');
+        }
+        let seconds = self.elapsed.as_secs_f64();
+        let rate = if seconds > 0.0 { self.records as f64 / seconds } else { 0.0 };
+        out.push_str(&format!(
+            "{} records read in {seconds:.2} s, {rate:.0} records/s, {} commits\n",
+            self.records, self.commits
+        ));
+        if self.was_complete {
+            out.push_str(
+                "Nothing to do: all inputs were processed before; use another --data-dir to run \
+                 them again.\n",
+            );
+        }
+        out
+    }
+}
+
+fn watermark(ms: Option<i64>) -> String {
+    match ms {
+        None | Some(i64::MIN) => "-".into(),
+        Some(i64::MAX) => "end".into(),
+        Some(ms) => match chrono::DateTime::from_timestamp_millis(ms) {
+            Some(time) => time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            None => format!("{ms} ms"),
+        },
+    }
+}
