@@ -1,7 +1,6 @@
 //! The host of Wasmill: it runs pipelines of WebAssembly components over topics, keyed state and
 //! event time.
 
-pub mod command;
 pub mod engine;
 pub mod record_json;
 pub mod runtime;

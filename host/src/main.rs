@@ -1,2 +1,69 @@
-//! The command line.
-fn main() {}
+//! The command line of Wasmill.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+mod command;
+
+/// A stream processor whose every operator is a sandboxed WebAssembly component
+#[derive(Debug, clap::Parser)]
+#[command(name = "wasmill", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log, for example info or warn,plugin=debug
+    #[arg(long, global = true, value_name = "FILTER", env = "WASMILL_LOG", default_value = "warn")]
+    log: String,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Run(command::run::Args),
+    Check(command::check::Args),
+    Build(command::build::Args),
+    New(command::new::Args),
+    Describe(command::describe::Args),
+    Topic(command::topic::Args),
+    State(command::state::Args),
+    Generate(command::generate::Args),
+    Demo(command::demo::Args),
+}
+
+/// The exit code of usage and configuration errors; clap uses it as well.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = match EnvFilter::try_new(&cli.log) {
+        Ok(filter) => filter,
+        Err(e) => {
+            eprintln!("error: --log {:?}: {e}; write for example info or warn,plugin=debug", cli.log);
+            return ExitCode::from(USAGE);
+        }
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match cli.command {
+        Command::Run(args) => command::run::run(&args),
+        Command::Check(args) => command::check::run(&args),
+        Command::Build(args) => command::build::run(args),
+        Command::New(args) => command::new::run(args),
+        Command::Describe(args) => command::describe::run(&args),
+        Command::Topic(args) => command::topic::run(args),
+        Command::State(args) => command::state::run(args),
+        Command::Generate(args) => command::generate::run(args),
+        Command::Demo(args) => command::demo::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if error.is::<command::pipeline::Problems>() => {
+            eprintln!("{error}");
+            ExitCode::from(USAGE)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,14 @@
 //! The commands of the program, a file each.
 
+pub mod build;
+pub mod check;
+pub mod data_dir;
+pub mod demo;
+pub mod describe;
+pub mod generate;
+pub mod new;
+pub mod output;
+pub mod pipeline;
+pub mod run;
+pub mod state;
+pub mod topic;

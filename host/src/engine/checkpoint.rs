@@ -169,6 +169,14 @@ fn open(
         consumed: Vec::new(),
     };
     let mut sinks = open_sinks(prepared, topology, payload, &mut opened)?;
+    if payload.shape.is_null() {
+        // Output files begin empty: said before a byte is written, so that what a crash leaves in
+        // them is known to be cut off.
+        let outputs: BTreeMap<_, _> = opened.outputs.iter().map(|o| (o.id(), 0)).collect();
+        let shape = topology.shape(&prepared.pipeline);
+        let nothing = json!({ "shape": shape, "tasks": {}, "outputs": outputs });
+        log.commit(log.freeze()?, log.epoch() + 1, nothing)?;
+    }
     let keyed = topology.subs.iter().map(|s| {
         let keyed = s.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
         keyed * s.partitions as usize
@@ -253,16 +261,17 @@ fn open_sinks(
             let nodes = layout.nodes.iter().flat_map(|n| &n.outputs).flat_map(|o| &o.targets);
             inputs.chain(nodes).any(|t| *t == target)
         };
-        let writers: Vec<&Sub> = topology.subs.iter().filter(writes).collect();
-        let most = writers.iter().map(|s| s.partitions).max().unwrap_or(0);
-        let partitions: Vec<u32> = (0..most).collect();
+        let tasks: Vec<(usize, u32)> = topology
+            .subs
+            .iter()
+            .filter(writes)
+            .flat_map(|s| (0..s.partitions).map(|p| (s.id, p)))
+            .collect();
+        let partitions: Vec<u32> = tasks.iter().map(|(_, p)| *p).collect();
         let open = sink::open(sink, &partitions, &payload.outputs)?;
-        opened.outputs.extend(open.outputs.iter().cloned());
-        for sub in writers {
-            for p in 0..sub.partitions {
-                let writer = open.writers[p as usize].clone();
-                sinks.entry((sub.id, p)).or_default().insert(index, writer);
-            }
+        opened.outputs.extend(open.outputs);
+        for (task, writer) in tasks.into_iter().zip(open.writers) {
+            sinks.entry(task).or_default().insert(index, writer);
         }
     }
     Ok(sinks)

@@ -7,6 +7,7 @@
 mod apply;
 mod checkpoint;
 mod cut;
+pub mod inspect;
 pub mod prepare;
 pub mod report;
 mod task;

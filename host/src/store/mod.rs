@@ -12,7 +12,7 @@ mod view;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use wasmill_abi::TimeDomain;
 use wasmill_core::change::Changes;
 use wasmill_core::row::{self, Name, Row};

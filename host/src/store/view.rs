@@ -1,6 +1,6 @@
 //! Reading the state as of the last applied epoch.
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 use wasmill_core::store::{Cold, Error, Index, Pairs};
 
 use super::{DUE, STATE, State, due_key};

@@ -1,0 +1,131 @@
+//! `wasmill run`: runs a pipeline on this machine.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use wasmill::engine::report::Progress;
+use wasmill::engine::{self, Options, Prepared, Report};
+use wasmill::source::What;
+
+use super::{data_dir, pipeline};
+
+/// Runs a pipeline: to the end of its inputs, or until it is interrupted
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pipeline: pipeline::Args,
+    /// Where topics and state are kept [default: .wasmill/NAME, NAME being the pipeline's]
+    #[arg(long, value_name = "DIR", env = data_dir::VARIABLE)]
+    data_dir: Option<PathBuf>,
+    /// Worker threads [default: what the pipeline file says, or one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the pipeline has problems, or the run fails.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut prepared = pipeline::load(&args.pipeline, args.data_dir.as_deref())?;
+    let data_dir = args
+        .data_dir
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(data_dir::ROOT).join(&prepared.pipeline.name));
+    if args.data_dir.is_none() && data_dir.join("log/COMMIT").exists() {
+        prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
+    }
+    pipeline::warn(&prepared);
+    let workers = args.workers.map(usize::from);
+    let report = execute(&prepared, data_dir, workers)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        eprint!("{}", report.table());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a prepared pipeline with a progress bar, stopping cleanly on interruption.
+pub fn execute(
+    prepared: &Prepared,
+    data_dir: PathBuf,
+    workers: Option<usize>,
+) -> anyhow::Result<Report> {
+    std::fs::create_dir_all(&data_dir)
+        .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
+    let options = Options { data_dir, workers, ..Options::default() };
+    let stop = options.stop.clone();
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            // A second one does not wait for the checkpoint: nothing is lost, it is done again.
+            std::process::exit(130);
+        }
+    })
+    .context("the handler of interruptions can't be set")?;
+    let total = total_bytes(prepared);
+    options.progress.total_bytes.store(total.unwrap_or(0), Ordering::Relaxed);
+    let bar = Bar::start(total, options.progress.clone());
+    let result = engine::run(prepared, &options);
+    bar.stop();
+    Ok(result?)
+}
+
+/// How much there is to read, when all sources are plain files.
+fn total_bytes(prepared: &Prepared) -> Option<u64> {
+    let mut total = 0;
+    for partition in prepared.sources.iter().flatten() {
+        match &partition.what {
+            What::File(path) if partition.bounded => total += std::fs::metadata(path).ok()?.len(),
+            _ => return None,
+        }
+    }
+    (total > 0).then_some(total)
+}
+
+/// A progress bar on a thread of its own; nothing when stderr is no terminal.
+struct Bar {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bar {
+    fn start(total: Option<u64>, progress: Arc<Progress>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (Some(total), true) = (total, std::io::stderr().is_terminal()) else {
+            return Self { stop, thread: None };
+        };
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let bar = ProgressBar::new(total);
+            let style = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {msg} eta {eta}";
+            if let Ok(style) = ProgressStyle::with_template(style) {
+                bar.set_style(style);
+            }
+            while !stopped.load(Ordering::Relaxed) {
+                bar.set_position(progress.bytes.load(Ordering::Relaxed).min(total));
+                bar.set_message(format!("{} records", progress.records.load(Ordering::Relaxed)));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            bar.finish_and_clear();
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // The bar is only for the eye; that it panicked would not matter.
+            let _ = thread.join();
+        }
+    }
+}

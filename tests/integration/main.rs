@@ -1,0 +1,8 @@
+//! Tests of Wasmill as a whole: components in the engine, pipelines as processes.
+
+mod batching;
+mod crash;
+mod evil;
+mod input;
+mod support;
+mod weblog;
