@@ -3,7 +3,7 @@
 # Every plugin once: the packages below plugins/ that are components.
 PLUGINS := clean enrich sessionize aggregate dispatch
 # Plugins that only tests use: the packages below tests/plugins/.
-TEST_PLUGINS := evil
+TEST_PLUGINS := evil evil-keyed
 
 # What rust-toolchain.toml asks for.
 toolchain = $(shell sed -n 's/^$(1) *= *//p' rust-toolchain.toml | tr -d '[]" ')
@@ -46,7 +46,7 @@ define components
 cargo build --profile plugin --target $(TARGET) $(addprefix --package ,$(1))
 @mkdir -p $(COMPONENT_DIR)
 @for name in $(1); do \
-  from=$(TARGET_DIR)/$(TARGET)/plugin/$$name.wasm; to=$(COMPONENT_DIR)/$$name.wasm; \
+  from=$(TARGET_DIR)/$(TARGET)/plugin/$$(echo $$name | tr - _).wasm; to=$(COMPONENT_DIR)/$$name.wasm; \
   cmp -s $$from $$to || { cp $$from $$to.new && mv $$to.new $$to; } || exit 1; \
 done
 endef

@@ -75,3 +75,23 @@ pub fn by_key(records: &[Record]) -> BTreeMap<String, Vec<String>> {
     }
     keys
 }
+
+/// Lines of a generated access log, all of them.
+pub fn clickstream(config: &wasmill_generate::Config) -> String {
+    let mut generator = wasmill_generate::Generator::new(config).expect("the settings are sound");
+    let (mut line, mut text) = (Vec::new(), Vec::new());
+    while generator.next_into(&mut line).is_some() {
+        text.extend_from_slice(&line);
+        text.push(b'\n');
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Runs a pipeline to its end; gives its summary.
+pub fn run(folder: &Path, pipeline: &str, data_dir: &Path, more: &[&str]) -> serde_json::Value {
+    let data_dir = data_dir.display().to_string();
+    let plugins = root().join("target/plugins").display().to_string();
+    let args = ["run", pipeline, "--data-dir", &data_dir, "--plugins", &plugins, "--json"];
+    let text = stdout_of(wasmill(folder, &[&args[..], more].concat()));
+    serde_json::from_str(&text).expect("the summary is JSON")
+}

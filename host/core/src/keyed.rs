@@ -241,6 +241,25 @@ impl Stage {
         let ttl = self.keys.ttl_ms().expect("asked for by the caller");
         let mut touched: std::collections::HashMap<&[u8], i64> = std::collections::HashMap::new();
         let flow = &work.flow;
+        let clocks = &flow.clocks;
+        // The end of the input is no instant at which state expires, only the records before it are.
+        let mut until = match end {
+            WATERMARK_END => clocks[work.at..to].last().copied().unwrap_or(WATERMARK_START),
+            end => end,
+        };
+        // A timer that is due after its key's state has expired must not see that state.
+        self.keys.begin();
+        for id in self.keys.due(Index::EventTime, until, usize::MAX) {
+            let row = &self.keys.entry(id).row;
+            if row.touched != 0 {
+                until = until.min(row.touched.saturating_add(ttl));
+            }
+        }
+        let last = clocks[work.at..to].last().copied();
+        if until < end && (end != WATERMARK_END || last.is_some_and(|clock| until < clock)) {
+            end = until;
+            to = work.at + clocks[work.at..to].partition_point(|clock| *clock < end);
+        }
         for row in work.at..to {
             let key = flow.keys.bytes(row);
             let clock = flow.clocks[row];
@@ -260,7 +279,7 @@ impl Stage {
             }
         }
         let first = touched.values().min().map_or(i64::MAX, |t| t.saturating_add(ttl));
-        if first < end && end != WATERMARK_END {
+        if first < until {
             end = first;
             let within = flow.clocks[work.at..to].partition_point(|clock| *clock < end);
             to = work.at + within;
@@ -470,9 +489,12 @@ impl Stage {
         let access: Box<MapCall> =
             access.into_any().downcast().expect("an operator gives back the access it was given");
         let result = result.and_then(|reply| {
-            check::keyed(&reply, &call.batch, &self.base.ports, &self.base.limits)?;
-            self.check_timer_count(&reply, &call, part.end, step.now)?;
-            Ok(reply)
+            let checked = check::keyed(&reply, &call.batch, &self.base.ports, &self.base.limits)
+                .and_then(|()| self.check_timer_count(&reply, &call, part.end, step.now));
+            match checked {
+                Ok(()) => Ok(reply),
+                Err(error) => Err(error.of(self.operator.plugin())),
+            }
         });
         self.maps = Some(access.finish(result.is_ok()));
         match result {

@@ -51,6 +51,12 @@ impl CallError {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
+
+    /// The same error, naming the plugin whose reply was checked.
+    pub(crate) fn of(mut self, plugin: &str) -> Self {
+        self.message = format!("plugin {plugin}: {}", self.message);
+        self
+    }
 }
 
 /// What every operator offers.

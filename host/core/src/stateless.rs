@@ -166,7 +166,10 @@ impl Stage {
         };
         self.base.metrics.calls += 1;
         let result = self.operator.process(&batch).and_then(|reply| {
-            check::stateless(&reply, n, &self.base.ports, &self.base.limits).map(|()| reply)
+            match check::stateless(&reply, n, &self.base.ports, &self.base.limits) {
+                Ok(()) => Ok(reply),
+                Err(error) => Err(error.of(self.operator.plugin())),
+            }
         });
         match result {
             Ok(reply) => {

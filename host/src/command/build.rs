@@ -16,10 +16,10 @@ const TARGET: &str = "wasm32-wasip2";
 /// The profile for plugins, used when the workspace has it.
 const PROFILE: &str = "plugin";
 
-/// The arguments of `wasmill build`.
+/// Builds a plugin's crate and puts its component where pipelines find it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder of the plugin's crate.
+    /// The folder of the plugin's crate
     #[arg(default_value = ".")]
     path: PathBuf,
     /// Where to put the component [default: target/plugins/NAME.wasm in the crate's workspace]

@@ -1,11 +1,14 @@
 //! Which data directory a command means.
 //!
-//! Invariant: nothing is guessed where there are several, and nothing is created here.
+//! Invariant: nothing is guessed where there are several, nothing is created here, and nothing is
+//! removed while a pipeline uses it.
 
 use std::env;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use wasmill_log::{Log, Options};
 
 /// The environment variable that stands for `--data-dir`.
 pub const VARIABLE: &str = "WASMILL_DATA_DIR";
@@ -25,6 +28,29 @@ pub fn data_dir(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 /// The embedded log of a data directory.
 pub fn log(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
+}
+
+/// Removes the log and the state from a data directory. Other files, and those of sinks, stay.
+///
+/// # Errors
+/// When a pipeline runs on it, or something can't be removed.
+pub fn clear(data_dir: &Path) -> anyhow::Result<()> {
+    let log = log(data_dir);
+    if !log.join("COMMIT").exists() {
+        return Ok(());
+    }
+    // Its lock tells whether a pipeline runs on it.
+    drop(Log::open(&log, Options::default())?);
+    // The log goes last: what is left when this is interrupted still counts as a data directory.
+    for folder in [data_dir.join("state"), log] {
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn choose(
@@ -99,5 +125,22 @@ mod tests {
         let message = error(root.path());
         assert!(message.contains("2 data directories"), "{message}");
         assert!(message.find("/a,").unwrap() < message.find("/b.").unwrap(), "{message}");
+    }
+
+    #[test]
+    fn clearing_removes_log_and_state_and_nothing_else_and_never_while_a_pipeline_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path();
+        fs::create_dir(dir.join("state")).unwrap();
+        fs::write(dir.join("notes"), "mine").unwrap();
+        clear(dir).unwrap();
+        assert!(dir.join("state").exists(), "without a log it is no data directory");
+        let running = Log::open(log(dir), Options::default()).unwrap();
+        assert!(clear(dir).is_err());
+        assert!(log(dir).join("COMMIT").exists());
+        drop(running);
+        clear(dir).unwrap();
+        assert!(!dir.join("state").exists() && !log(dir).exists());
+        assert_eq!(fs::read_to_string(dir.join("notes")).unwrap(), "mine");
     }
 }

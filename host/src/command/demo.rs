@@ -55,14 +55,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             println!("\n{what}, from topic {topic}:\n{value}");
         }
     }
-    println!("\nlook around:\n  wasmill topic ls --data-dir {0}", data.display());
-    println!("  wasmill topic read live --limit 5 --data-dir {}", data.display());
-    println!("  wasmill state ls --data-dir {}", data.display());
+    let program = std::env::args().next().unwrap_or_else(|| "wasmill".to_owned());
+    println!("\nlook around:");
+    for look in ["ls", "read users", "read dead --limit 1"] {
+        println!("  {program} topic {look} --data-dir {}", data.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn generate(path: &std::path::Path, events: u64) -> anyhow::Result<()> {
-    let config = Config { events: Some(events), malformed_share: 0.001, ..Config::default() };
+    // Some hours of a site whose visitors come back, so that sessions and windows close.
+    let (users, rate) = (20_000, 10.0);
+    let config = Config { events: Some(events), users, rate, ..Config::default() };
     let mut generator = Generator::new(&config)?;
     let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
     let mut out = BufWriter::new(file);

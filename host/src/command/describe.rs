@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use wasmill::engine::prepare;
 use wasmill::runtime::Kind;
 use wasmill_abi::Treatment;
@@ -27,10 +28,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut path = args.component.clone();
     if !path.exists() {
         let file = format!("{}.wasm", path.display());
-        let found = prepare::standard_folders().into_iter().map(|f| f.join(&file));
-        if let Some(found) = found.into_iter().find(|p| p.is_file()) {
-            path = found;
-        }
+        let folders = prepare::standard_folders();
+        let Some(found) = folders.iter().map(|f| f.join(&file)).find(|p| p.is_file()) else {
+            let folders: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+            bail!(
+                "there is no file {0}, and no plugin {0:?} in {1}; give the path of a .wasm file, \
+                 or run `make plugins`",
+                path.display(),
+                folders.join(", ")
+            );
+        };
+        path = found;
     }
     let component = pipeline::runtime()?.load(&path, false)?;
     let d = &component.description;

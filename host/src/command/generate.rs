@@ -19,7 +19,7 @@ use super::topic::appender::Appender;
 /// After how many records a topic is committed, so that others see them.
 const COMMIT_RECORDS: u64 = 100_000;
 
-/// The arguments of `wasmill generate`.
+/// Makes data to try pipelines with
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

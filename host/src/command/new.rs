@@ -78,7 +78,7 @@ const RESERVED: [&str; 60] = [
     "serde",
 ];
 
-/// The arguments of `wasmill new`.
+/// Makes a plugin's crate that builds, passes its test and runs as it is
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The plugin's name: a-z, 0-9 and -.
@@ -113,7 +113,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("  cd {}", folder.display());
     println!("  cargo test");
     println!("  wasmill build");
-    println!("  {sample} | wasmill run pipeline.toml");
+    println!("  {sample} | wasmill run --fresh pipeline.toml");
     Ok(ExitCode::SUCCESS)
 }
 

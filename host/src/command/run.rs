@@ -23,6 +23,9 @@ pub struct Args {
     /// Where topics and state are kept [default: .wasmill/NAME, NAME being the pipeline's]
     #[arg(long, value_name = "DIR", env = data_dir::VARIABLE)]
     data_dir: Option<PathBuf>,
+    /// Begin anew: remove all topics and all state that are in the data directory first
+    #[arg(long)]
+    fresh: bool,
     /// Worker threads [default: what the pipeline file says, or one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
@@ -36,11 +39,15 @@ pub struct Args {
 /// # Errors
 /// When the pipeline has problems, or the run fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut prepared = pipeline::load(&args.pipeline, args.data_dir.as_deref())?;
+    let known = args.data_dir.as_deref().filter(|_| !args.fresh);
+    let mut prepared = pipeline::load(&args.pipeline, known)?;
     let data_dir = args
         .data_dir
         .clone()
         .unwrap_or_else(|| PathBuf::from(data_dir::ROOT).join(&prepared.pipeline.name));
+    if args.fresh {
+        data_dir::clear(&data_dir)?;
+    }
     if args.data_dir.is_none() && data_dir.join("log/COMMIT").exists() {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
     }

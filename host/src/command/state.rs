@@ -17,7 +17,7 @@ use super::{data_dir, output};
 pub struct Args {
     #[command(subcommand)]
     what: What,
-    /// The data directory [default: the only folder in .wasmill]
+    /// The data directory [env: WASMILL_DATA_DIR] [default: the only folder in .wasmill]
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }

@@ -99,8 +99,8 @@ impl Report {
         ));
         if self.was_complete {
             out.push_str(
-                "Nothing to do: all inputs were processed before; use another --data-dir to run \
-                 them again.\n",
+                "Nothing to do: all inputs were processed before; to run them again, use --fresh or \
+                 another --data-dir.\n",
             );
         }
         out

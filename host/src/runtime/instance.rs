@@ -91,25 +91,26 @@ impl Instance {
         store.set_hostcall_fuel(settings.output_bytes.saturating_mul(2).saturating_add(1 << 20));
         let ticks = settings.batch_time.as_millis().div_ceil(EPOCH.as_millis()) as u64 + 1;
         store.set_epoch_deadline(ticks);
-        let link = |e: wasmtime::Error| {
-            let (path, message) = (component.path.clone(), format!("{e:#}"));
-            if e.is::<Trap>() || e.is::<OutOfMemory>() {
-                Error::Start { path, message: format!("it fails when it is started: {message}") }
-            } else {
-                Error::Import { path, message }
-            }
+        let path = || component.path.clone();
+        let import = |e: wasmtime::Error| Error::Import { path: path(), message: format!("{e:#}") };
+        let export = |e: wasmtime::Error| Error::NotAPlugin {
+            path: path(),
+            message: format!("its exports are not those of the world: {e:#}"),
         };
+        let start = |e: wasmtime::Error| Error::Start {
+            path: path(),
+            message: format!("the plugin fails when it is started: {e:#}"),
+        };
+        let pre = side.linker.instantiate_pre(&component.code).map_err(import)?;
         let plugin = match component.kind {
-            Kind::Stateless => stateless::StatelessPlugin::instantiate(
-                &mut store,
-                &component.code,
-                &side.linker,
-            )
-            .map(Plugin::Stateless),
-            Kind::Keyed => {
-                keyed::KeyedPlugin::instantiate(&mut store, &component.code, &side.linker)
-                    .map(Plugin::Keyed)
-            }
+            Kind::Stateless => stateless::StatelessPluginPre::new(pre)
+                .map_err(export)?
+                .instantiate(&mut store)
+                .map(Plugin::Stateless),
+            Kind::Keyed => keyed::KeyedPluginPre::new(pre)
+                .map_err(export)?
+                .instantiate(&mut store)
+                .map(Plugin::Keyed),
         };
         let d = &component.description;
         let name = if d.name.is_empty() {
@@ -118,7 +119,7 @@ impl Instance {
             format!("{} {}", d.name, d.version)
         };
         Ok(Self {
-            plugin: plugin.map_err(link)?,
+            plugin: plugin.map_err(start)?,
             store,
             clock,
             output,
@@ -158,8 +159,13 @@ impl Instance {
             None => {
                 let text = e.root_cause().to_string();
                 if text.contains("fuel allocated for hostcalls") {
-                    (FailureKind::Limit, "the reply is larger than the limit output".into())
-                } else if text.contains("can't sleep") || text.contains("wasi exit") {
+                    let what = "the reply, or what it passes to the host at once, is larger than the \
+                                limit output";
+                    (FailureKind::Limit, what.into())
+                } else if let Some(exit) = e.downcast_ref::<wasmtime_wasi::I32Exit>() {
+                    let what = format!("the plugin ended itself with exit code {}", exit.0);
+                    (FailureKind::Trap, what)
+                } else if text.contains("can't sleep") {
                     (FailureKind::Trap, text)
                 } else {
                     (FailureKind::MalformedReply, text)

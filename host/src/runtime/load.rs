@@ -51,7 +51,7 @@ impl Runtime {
     /// [`Error`] when it is not a plugin that this host can run.
     pub fn load(&self, path: &Path, trusted: bool) -> Result<Component, Error> {
         let bytes = std::fs::read(path)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+            .map_err(|error| Error::Read { path: path.to_owned(), error })?;
         self.load_bytes(path, &bytes, trusted)
     }
 

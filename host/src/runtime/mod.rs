@@ -34,12 +34,12 @@ pub enum Error {
     #[error("the WebAssembly engine can't be set up: {0}")]
     Engine(String),
     /// The file can't be read.
-    #[error("{path}: the plugin can't be read: {source}")]
+    #[error("{path}: the plugin can't be read: {error}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// It is no component.
     #[error(

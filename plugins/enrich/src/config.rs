@@ -11,7 +11,8 @@ pub struct Config {
     /// The name of the resource with the table: CSV with a header row (`.csv`, `.tsv`) or JSON lines
     /// (`.jsonl`, `.ndjson`, `.json`).
     pub table: Option<String>,
-    /// The field of a record that is looked up: a dotted path, `$key` or `$timestamp`.
+    /// The field of a record that is looked up: a dotted path, `$key` or `$timestamp`; or a field
+    /// that is derived.
     pub key_field: Option<String>,
     /// The column of the table that has the keys; no key may occur twice.
     pub table_key: Option<String>,

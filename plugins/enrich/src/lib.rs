@@ -15,6 +15,8 @@ mod source;
 mod table;
 mod url;
 
+use std::borrow::Cow;
+
 use wasmill_sdk::config::error;
 use wasmill_sdk::prelude::*;
 
@@ -42,6 +44,8 @@ struct Lookup {
     resource: String,
     table: Table,
     key: Source,
+    /// The derived field that the key names.
+    derived: Option<usize>,
 }
 
 impl Stateless for Enrich {
@@ -68,10 +72,14 @@ impl Stateless for Enrich {
         if config.table.is_none() && config.derive.is_empty() && !config.envelope {
             return Err(error("", "there is nothing to do; set table, derive or envelope"));
         }
-        let lookup = lookup(&config, setup)?;
+        let mut lookup = lookup(&config, setup)?;
         let mut derived = Vec::new();
         for (i, rule) in config.derive.iter().enumerate() {
             derived.push(Derived::new(rule, &format!("derive.{i}"))?);
+        }
+        if let Some(lookup) = &mut lookup {
+            let is_key = |derived: &Derived| lookup.key.is_member(derived.name());
+            lookup.derived = derived.iter().position(is_key);
         }
         let envelope = config.envelope.then(|| Envelope::new(setup));
         let columns = lookup.iter().flat_map(|lookup| lookup.table.names());
@@ -126,8 +134,9 @@ impl Enrich {
         object: Option<&Object<'_>>,
     ) -> Result<Additions<'e>, Rejection> {
         let mut additions = Additions::default();
-        if let Some(Lookup { resource, table, key }) = &self.lookup {
-            let value = key.text(record, object);
+        if let Some(lookup @ Lookup { resource, table, key, .. }) = &self.lookup {
+            let mut json = Vec::new();
+            let value = self.looked_up(lookup, record, object, &mut json);
             match value.as_deref().and_then(|key| table.row(key)) {
                 Some(row) => row.for_each(|(name, json)| match json {
                     Some(json) => additions.add(name, json),
@@ -159,6 +168,28 @@ impl Enrich {
         }
         Ok(additions)
     }
+
+    /// The text that is looked up: what the field has in the record that goes out.
+    fn looked_up<'a>(
+        &self,
+        lookup: &Lookup,
+        record: &Record<'a>,
+        object: Option<&Object<'a>>,
+        json: &'a mut Vec<u8>,
+    ) -> Option<Cow<'a, str>> {
+        let kept = |name: &str| {
+            let keeps = self.envelope.is_none() && self.on_conflict == OnConflict::Keep;
+            keeps && object.is_some_and(|object| object.has(name))
+        };
+        let derived = lookup.derived.map(|i| &self.derived[i]);
+        match derived.filter(|derived| !kept(derived.name())) {
+            Some(derived) if derived.write(record, object, json) => {
+                source::scalar(std::str::from_utf8(json).expect("JSON is UTF-8"))
+            }
+            Some(_) if self.on_missing == OnMissing::Null => None,
+            _ => lookup.key.text(record, object),
+        }
+    }
 }
 
 fn lookup(config: &Config, setup: &Setup) -> Result<Option<Lookup>, ConfigError> {
@@ -185,7 +216,7 @@ fn lookup(config: &Config, setup: &Setup) -> Result<Option<Lookup>, ConfigError>
     let key = Source::parse(&key).map_err(|message| error("key-field", message))?;
     needed("table-key", &config.table_key, "the column that has the keys")?;
     let table = Table::read(setup.resource(name)?, config)?;
-    Ok(Some(Lookup { resource: name.clone(), table, key }))
+    Ok(Some(Lookup { resource: name.clone(), table, key, derived: None }))
 }
 
 wasmill_sdk::export!(stateless Enrich);

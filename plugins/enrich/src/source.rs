@@ -37,6 +37,11 @@ impl Source {
         }
     }
 
+    /// Whether it is the member of this name, at the outside.
+    pub fn is_member(&self, name: &str) -> bool {
+        matches!(self, Self::Path(path) if path.len() == 1 && path[0] == name)
+    }
+
     /// The value as text: text as it is, numbers and booleans as the JSON has them; none for null,
     /// lists, objects and what is not there.
     pub fn text<'a>(

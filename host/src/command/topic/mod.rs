@@ -9,7 +9,7 @@ mod write;
 
 use std::process::ExitCode;
 
-/// The arguments of `wasmill topic`.
+/// Looks at the topics of a pipeline, and writes into them
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

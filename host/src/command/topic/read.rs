@@ -20,7 +20,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// The arguments of `wasmill topic read`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The topic.
+    /// The topic
     topic: String,
     /// The pipeline's data directory [env: WASMILL_DATA_DIR] [default: the only folder in .wasmill]
     #[arg(long, value_name = "DIR")]

@@ -84,6 +84,40 @@ fn a_field_that_is_there_already_is_handled_as_configured() {
 }
 
 #[test]
+fn a_derived_field_can_be_looked_up() {
+    let run = |more: &str, value: &str| {
+        let derive = r#""derive":[{"field":"u","from":"p","as":"first-segment"}]"#;
+        text(
+            &enrich(&with(&format!(",{derive},\"columns\":[\"country\"]{more}")), CSV).unwrap(),
+            value,
+        )
+    };
+    assert_eq!(run("", r#"{"p":"/ann/x"}"#).unwrap(), r#"{"p":"/ann/x","country":"de","u":"ann"}"#);
+    assert_eq!(run("", r#"{"p":"/eve"}"#).unwrap(), r#"{"p":"/eve","u":"eve"}"#);
+    // What is looked up is what the field has in the record that goes out.
+    assert_eq!(
+        run("", r#"{"u":"?","p":"/ann"}"#).unwrap(),
+        r#"{"u":"ann","p":"/ann","country":"de"}"#
+    );
+    assert_eq!(run("", r#"{"u":"ann","p":"/"}"#).unwrap(), r#"{"u":"ann","p":"/","country":"de"}"#);
+    let keep = r#","on-conflict":"keep""#;
+    assert_eq!(
+        run(keep, r#"{"u":"ann","p":"/b"}"#).unwrap(),
+        r#"{"u":"ann","p":"/b","country":"de"}"#
+    );
+    let null = r#","on-missing":"null""#;
+    assert_eq!(
+        run(null, r#"{"u":"ann","p":"/"}"#).unwrap(),
+        r#"{"u":null,"p":"/","country":null}"#
+    );
+    let reject = r#","on-missing":"reject""#;
+    assert_eq!(
+        run(reject, r#"{"p":"/eve"}"#).unwrap_err(),
+        r#"invalid: u = "eve" is not in the table t"#
+    );
+}
+
+#[test]
 fn keys_come_from_nested_fields_or_the_record() {
     let nested =
         enrich(r#"{"table":"t","key-field":"a.b","table-key":"id","columns":["age"]}"#, CSV)
