@@ -47,7 +47,10 @@ impl Witness {
             entries.push(format!("{}{}", String::from_utf8_lossy(key), value[0]));
         });
         let entries = entries.join(" ");
-        ctx.emit(format!("{what}, state {existed} {} {}, map {entries}", seen.records, seen.timers));
+        ctx.emit(format!(
+            "{what}, state {existed} {} {}, map {entries}",
+            seen.records, seen.timers
+        ));
     }
 }
 
@@ -135,7 +138,8 @@ impl Case {
         }
         for rejected in harness.rejected() {
             let told = format!("{rejected:?}");
-            let key = [b"rejected ", rejected.record.key.as_deref().unwrap()].concat();
+            let kind = rejected.kind.name().as_bytes();
+            let key = [kind, b" ", rejected.record.key.as_deref().unwrap()].concat();
             keys.entry(key).or_default().push(told);
         }
         keys
@@ -206,6 +210,8 @@ impl Chain {
     /// Everything that comes out of each stage and is rejected by it, by key.
     fn run(mut self, lines: &[Piped], sizes: &[usize]) -> BTreeMap<String, Vec<String>> {
         let mut told = Told::default();
+        // Times ahead of the clock are invalid.
+        self.clean.advance_clock(2_000_000_000_000);
         for batch in batches(lines, sizes) {
             self.clean.pipe_batch(batch);
             let events = self.clean.output("out");
@@ -259,8 +265,8 @@ impl Told {
         }
         for rejected in harness.rejected() {
             self.late += usize::from(rejected.kind.name() == "late");
-            let key = format!("rejected {name} {}", key(&rejected.record.key));
-            let told = format!("{:?} {} {:?}", rejected.kind, rejected.reason, rejected.record.value);
+            let key = format!("{} {name} {}", rejected.kind.name(), key(&rejected.record.key));
+            let told = format!("{} {:?}", rejected.reason, rejected.record.value);
             self.keys.entry(key).or_default().push(told);
         }
     }

@@ -15,7 +15,11 @@ pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("the path of the test program");
     let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
     let program = folder.join("wasmill");
-    assert!(program.exists(), "{} is missing: run `make test`, or build wasmill first", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: run `make test`, or build wasmill first",
+        program.display()
+    );
     program
 }
 
@@ -28,8 +32,8 @@ pub fn plugin(name: &str) -> PathBuf {
 
 /// A file of the shared inputs, or none, said so, where they are missing.
 pub fn shared(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("WASMILL_SHARED")
-        .map_or_else(|| root().join("../shared"), PathBuf::from);
+    let folder =
+        std::env::var_os("WASMILL_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = folder.join(name);
     if path.exists() {
         return Some(path);

@@ -9,25 +9,71 @@ use crate::row::{Corrupt, put_varint, varint};
 
 const MAGIC: u8 = 0xC1;
 
-/// The changes of an epoch: store keys and their new values, none for removal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The changes of an epoch: store keys and their new values, none for removal. All bytes are in one
+/// allocation.
+#[derive(Debug, Clone, Default)]
 pub struct Changes {
-    /// In the order of their keys, each key once.
-    entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
 }
 
+/// Where a change is in the bytes: its key, and behind it its value.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    start: u64,
+    key: u32,
+    /// The value's length; `u32::MAX` for removal.
+    value: u32,
+}
+
+const REMOVED: u32 = u32::MAX;
+
 impl Changes {
-    /// Changes in any order; of those with one key the last counts.
-    pub fn new(mut entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Self {
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut unique: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match unique.last_mut() {
-                Some(last) if last.0 == entry.0 => *last = entry,
-                _ => unique.push(entry),
+    /// Adds a change: `key` and `value` append their bytes.
+    ///
+    /// # Panics
+    /// When one of them has 4 GiB, which limits keep far away.
+    pub fn add(
+        &mut self,
+        key: impl FnOnce(&mut Vec<u8>),
+        value: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) {
+        let start = self.bytes.len();
+        key(&mut self.bytes);
+        let middle = self.bytes.len();
+        let length = |from: usize, to: usize| u32::try_from(to - from).expect("below 4 GiB");
+        let key = length(start, middle);
+        let value = match value {
+            None => REMOVED,
+            Some(value) => {
+                value(&mut self.bytes);
+                length(middle, self.bytes.len())
+            }
+        };
+        self.entries.push(Entry { start: start as u64, key, value });
+    }
+
+    /// Adds a change.
+    pub fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let key = |out: &mut Vec<u8>| out.extend_from_slice(key);
+        self.add(key, value.map(|value| |out: &mut Vec<u8>| out.extend_from_slice(value)));
+    }
+
+    /// Puts changes into the order of their keys; of those with one key the last counts.
+    pub fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.entries.sort_by(|a, b| key_of(bytes, a).cmp(key_of(bytes, b)));
+        // Equal keys are in the order in which they were added: the last of them stays.
+        let mut kept = 0;
+        for i in 0..self.entries.len() {
+            let last = i + 1 == self.entries.len()
+                || key_of(bytes, &self.entries[i]) != key_of(bytes, &self.entries[i + 1]);
+            if last {
+                self.entries[kept] = self.entries[i];
+                kept += 1;
             }
         }
-        Self { entries: unique }
+        self.entries.truncate(kept);
     }
 
     /// The number of changes.
@@ -40,21 +86,26 @@ impl Changes {
         self.entries.is_empty()
     }
 
-    /// The changes in the order of their keys.
-    pub fn entries(&self) -> &[(Vec<u8>, Option<Vec<u8>>)] {
-        &self.entries
+    /// The changes in order: key, and value or none for removal.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.entries.iter().map(|e| {
+            let end = e.start as usize + e.key as usize;
+            let value = (e.value != REMOVED).then(|| &self.bytes[end..end + e.value as usize]);
+            (key_of(&self.bytes, e), value)
+        })
     }
 
-    /// Packs the changes into blobs of about `most` bytes, each readable by itself.
+    /// Packs the changes, which are in order, into blobs of about `most` bytes, each readable by
+    /// itself.
     pub fn pack(&self, most: usize) -> Vec<Vec<u8>> {
         let mut packs = Vec::new();
-        let mut at = 0;
-        while at < self.entries.len() {
+        let mut changes = self.iter().peekable();
+        while changes.peek().is_some() {
             let mut body = Vec::new();
             let mut last: &[u8] = &[];
-            let start = at;
-            while at < self.entries.len() && (body.len() < most || at == start) {
-                let (key, value) = &self.entries[at];
+            let mut count = 0;
+            while body.len() < most || count == 0 {
+                let Some((key, value)) = changes.next() else { break };
                 let shared = last.iter().zip(key).take_while(|(a, b)| a == b).count();
                 put_varint(&mut body, shared as u64);
                 put_varint(&mut body, (key.len() - shared) as u64);
@@ -67,10 +118,10 @@ impl Changes {
                     }
                 }
                 last = key;
-                at += 1;
+                count += 1;
             }
             let mut pack = vec![MAGIC];
-            put_varint(&mut pack, (at - start) as u64);
+            put_varint(&mut pack, count);
             pack.extend_from_slice(&body);
             packs.push(pack);
         }
@@ -107,6 +158,10 @@ impl Changes {
     }
 }
 
+fn key_of<'a>(bytes: &'a [u8], e: &Entry) -> &'a [u8] {
+    &bytes[e.start as usize..e.start as usize + e.key as usize]
+}
+
 fn take<'a>(bytes: &mut &'a [u8], n: u64) -> Result<&'a [u8], Corrupt> {
     let n = usize::try_from(n).map_err(|_| Corrupt("a length that fits"))?;
     let (head, rest) = bytes.split_at_checked(n).ok_or(Corrupt("more bytes"))?;
@@ -128,7 +183,12 @@ mod tests {
                  proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9))), 0..40),
             most in 1..60usize) {
             let expected: BTreeMap<_, _> = entries.iter().cloned().collect();
-            let changes = Changes::new(entries);
+            prop_assert!(expected.len() <= entries.len());
+            let mut changes = Changes::default();
+            for (key, value) in &entries {
+                changes.put(key, value.as_deref());
+            }
+            changes.sort();
             let mut read = Vec::new();
             for pack in changes.pack(most) {
                 Changes::unpack(&pack, |k, v| read.push((k.to_vec(), v.map(<[u8]>::to_vec))))

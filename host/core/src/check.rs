@@ -200,9 +200,10 @@ fn check_timers(reply: &KeyedReply, batch: &KeyedBatch) -> Checked {
     }
     let mut names: Vec<_> = (0..m)
         .map(|i| (set.slots[i], set.domains[i], set.tags[i]))
-        .chain((0..cleared.slots.len()).map(|i| {
-            (cleared.slots[i], cleared.domains[i], cleared.tags[i])
-        }))
+        .chain(
+            (0..cleared.slots.len())
+                .map(|i| (cleared.slots[i], cleared.domains[i], cleared.tags[i])),
+        )
         .collect();
     names.sort_unstable();
     ensure(names.windows(2).all(|w| w[0] != w[1]), || "a timer is changed twice".into())

@@ -15,7 +15,7 @@ use crate::operator::{CallError, FailureKind, Keyed};
 use crate::reject::{Original, Stamp};
 use crate::row::{Row, Timer};
 use crate::stateless::{
-    Base, Emitted, Inherited, Outputs, Step, assemble, failed, no_headers, origins, original,
+    Base, Emitted, Inherited, Outputs, Step, assemble, failed, no_headers, original, origins,
 };
 use crate::store::{self, Index};
 
@@ -111,6 +111,15 @@ impl Work {
     pub fn new(flow: Flow, end: i64) -> Self {
         Self { flow, at: 0, end, done: false }
     }
+
+    /// Up to where state expires: the end of the input is no instant at which it does, only the
+    /// records before it are.
+    fn expiry_end(&self) -> i64 {
+        match self.end {
+            WATERMARK_END => self.flow.clocks.last().copied().unwrap_or(WATERMARK_START),
+            end => end,
+        }
+    }
 }
 
 /// A part of a flow, with the watermark after it.
@@ -173,17 +182,11 @@ impl Stage {
         if self.keys.ttl_ms().is_some() {
             (to, end) = self.before_expiry(work, to, end)?;
         }
-        let part = Part {
-            flow: &work.flow,
-            from: work.at,
-            to,
-            end,
-            others: Vec::new(),
-            timers: true,
-        };
+        let part =
+            Part { flow: &work.flow, from: work.at, to, end, others: Vec::new(), timers: true };
         self.base.metrics.records_in += (to - work.at) as u64;
         self.part(part, step, &mut out)?;
-        self.expire(end)?;
+        self.expire(end.min(work.expiry_end()))?;
         work.at = to;
         work.done = to == work.flow.len() && end == work.end;
         self.base.metrics.records_out += out.ports.iter().map(|p| p.len() as u64).sum::<u64>();
@@ -242,36 +245,29 @@ impl Stage {
         let mut touched: std::collections::HashMap<&[u8], i64> = std::collections::HashMap::new();
         let flow = &work.flow;
         let clocks = &flow.clocks;
-        // The end of the input is no instant at which state expires, only the records before it are.
-        let mut until = match end {
-            WATERMARK_END => clocks[work.at..to].last().copied().unwrap_or(WATERMARK_START),
-            end => end,
-        };
-        // A timer that is due after its key's state has expired must not see that state.
+        let mut until = end.min(work.expiry_end());
+        // A timer sees its key's state up to the instant at which that expires, and not after it.
         self.keys.begin();
-        for id in self.keys.due(Index::EventTime, until, usize::MAX) {
-            let row = &self.keys.entry(id).row;
-            if row.touched != 0 {
-                until = until.min(row.touched.saturating_add(ttl));
-            }
-        }
-        let last = clocks[work.at..to].last().copied();
-        if until < end && (end != WATERMARK_END || last.is_some_and(|clock| until < clock)) {
-            end = until;
+        let due = self.keys.due(Index::EventTime, until, usize::MAX);
+        let rows = due.into_iter().map(|id| &self.keys.entry(id).row);
+        let expiry = rows.filter(|row| row.touched != 0).map(|row| row.touched.saturating_add(ttl));
+        if let Some(expiry) = expiry.min().filter(|expiry| *expiry <= until) {
+            (until, end) = (expiry, expiry);
             to = work.at + clocks[work.at..to].partition_point(|clock| *clock < end);
         }
         for row in work.at..to {
             let key = flow.keys.bytes(row);
             let clock = flow.clocks[row];
             let now = flow.timestamps[row].max(clock);
-            if let Some(last) = touched.get(key).copied()
-                && clock >= last.saturating_add(ttl)
-            {
-                (to, end) = (row, end.min(last.saturating_add(ttl)));
-                break;
+            if let Some(last) = touched.get_mut(key) {
+                if clock >= last.saturating_add(ttl) {
+                    (to, end) = (row, end.min(last.saturating_add(ttl)));
+                    break;
+                }
+                *last = now.max(*last);
+                continue;
             }
-            let last = touched.entry(key).or_insert(now);
-            *last = now.max(*last);
+            touched.insert(key, now);
             let id = self.keys.find(key).map_err(|e| self.store_error(e))?;
             let row = &self.keys.entry(id).row;
             if row.touched != 0 && clock >= row.touched.saturating_add(ttl) {
@@ -422,7 +418,7 @@ impl Stage {
                 reads: self.operator.reads_state_versions().to_vec(),
             });
         }
-        let states: Column = std::iter::once(value.as_slice()).collect();
+        let states: Column = std::iter::once(&value[..]).collect();
         let migrated = self.operator.migrate(found, &states).and_then(|states| {
             let sound = states.check("migrated states").is_ok() && states.len() == 1;
             if sound { Ok(states) } else { Err(failed("migrate must return one state for one")) }
@@ -433,25 +429,21 @@ impl Stage {
         })?;
         self.keys.change(id, |row| {
             row.version = writes;
-            row.value = migrated.get(0).map(<[u8]>::to_vec);
+            row.value = migrated.get(0).map(Into::into);
         });
         Ok(())
     }
 
     /// Adds the timers that are due: those of keys in the call, then, as far as there is room, those
     /// of others. Returns whether some had to wait for another call.
-    fn add_due(
-        &mut self,
-        call: &mut Call,
-        part: &Part<'_>,
-        step: Step<'_>,
-    ) -> Result<bool, Error> {
+    fn add_due(&mut self, call: &mut Call, part: &Part<'_>, step: Step<'_>) -> Result<bool, Error> {
         let mut more = false;
         if part.others.is_empty() {
             let most = self.base.limits.batch_records;
             let event = self.keys.due(Index::EventTime, part.end, most);
             more = event.len() == most;
-            self.keys.horizon(Index::ProcessingTime, step.now, most)
+            self.keys
+                .horizon(Index::ProcessingTime, step.now, most)
                 .map_err(|e| self.store_error(e))?;
             let processing = self.keys.due(Index::ProcessingTime, step.now, most);
             for id in event.into_iter().chain(processing) {
@@ -756,13 +748,10 @@ fn is_due(timer: &Timer, end: i64, now: i64) -> bool {
     }
 }
 
-/// Replaces the value and keeps its allocation where there is one.
+/// Replaces the value, in place where it is as long as the old one.
 fn set_value(row: &mut Row, value: Option<&[u8]>) {
     match (&mut row.value, value) {
-        (Some(old), Some(new)) => {
-            old.clear();
-            old.extend_from_slice(new);
-        }
-        (old, new) => *old = new.map(<[u8]>::to_vec),
+        (Some(old), Some(new)) if old.len() == new.len() => old.copy_from_slice(new),
+        (old, new) => *old = new.map(Into::into),
     }
 }

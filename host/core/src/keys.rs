@@ -11,11 +11,16 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use wasmill_abi::TimeDomain;
 
+use crate::change::Changes;
+use crate::filter::Filter;
 use crate::row::{Row, row_key};
 use crate::store::{self, Cold, Index};
 
-/// What an entry costs besides its key and value, in bytes, about.
-const ENTRY_BYTES: usize = 200;
+/// What an entry costs besides its key and value, in bytes: itself, with the room that a growing
+/// vector keeps, its place in the table and in a time index, and what an allocator adds.
+const ENTRY_BYTES: usize = size_of::<Entry>() * 5 / 4 + 72;
+/// How many entries the hand passes in one batch when it looks for something to evict.
+const HAND_STEPS: usize = 20_000;
 /// How many keys are read from a time index of the store at once.
 const PAGE: usize = 4_096;
 /// A time that no timer reaches: the last instant belongs to the end of the input.
@@ -29,8 +34,6 @@ pub struct Entry {
     pub key: Box<[u8]>,
     /// Its row.
     pub row: Row,
-    /// Its place in each time index; [`NEVER`] for none.
-    next: [i64; 3],
     /// The epoch that changed it last; 0 for none.
     dirty: u64,
     /// The batch that it belongs to, and its slot in it.
@@ -61,6 +64,10 @@ pub struct Keys {
     bytes: usize,
     budget: usize,
     hand: usize,
+    /// Whether the hand has found nothing since the store last applied something.
+    stuck: bool,
+    /// The keys that the store may hold and memory does not.
+    evicted: Filter,
     ttl_ms: Option<i64>,
     /// Whether a row without value and timers is kept, because it dates map state.
     keeps_empty: bool,
@@ -95,6 +102,8 @@ impl Keys {
             bytes: 0,
             budget,
             hand: 0,
+            stuck: false,
+            evicted: if complete { Filter::empty() } else { Filter::all() },
             ttl_ms,
             keeps_empty: ttl_ms.is_some() && has_maps,
         }
@@ -126,9 +135,14 @@ impl Keys {
         self.table.is_empty()
     }
 
-    /// Whether rows that wait for the store fill more than half of the budget.
+    /// Whether memory is over its budget by so much that the store should apply what waits for it.
     pub fn is_pressed(&self) -> bool {
-        self.bytes > self.budget + self.budget / 2
+        self.bytes > self.budget - self.budget / 4 && self.stuck
+    }
+
+    /// Whether memory is full: no more should be read until the store has caught up.
+    pub fn is_full(&self) -> bool {
+        self.bytes > self.budget
     }
 
     /// The time to live of state, in ms of event time.
@@ -177,7 +191,7 @@ impl Keys {
 
     #[cold]
     fn load(&mut self, hash: u64, key: &[u8]) -> Result<u32, store::Error> {
-        let row = if self.complete {
+        let row = if self.complete || !self.evicted.may_hold(hash) {
             Row::default()
         } else {
             let mut name = Vec::with_capacity(3 + key.len());
@@ -197,7 +211,6 @@ impl Keys {
             hash,
             key: key.into(),
             row,
-            next,
             dirty: 0,
             batch: 0,
             slot: 0,
@@ -241,6 +254,7 @@ impl Keys {
     /// Changes a row, and keeps the books: memory, time indexes, what must be written.
     #[inline]
     pub fn change(&mut self, id: u32, change: impl FnOnce(&mut Row)) {
+        let old = self.places(&self.entries[id as usize].row);
         let entry = &mut self.entries[id as usize];
         let before = cost(&entry.key, &entry.row);
         change(&mut entry.row);
@@ -249,7 +263,6 @@ impl Keys {
             entry.dirty = self.epoch;
             self.dirty.push(id);
         }
-        let old = entry.next;
         let next = self.places(&self.entries[id as usize].row);
         if old != next {
             for i in 0..3 {
@@ -263,7 +276,6 @@ impl Keys {
                     self.times[i].insert((next[i], id));
                 }
             }
-            self.entries[id as usize].next = next;
         }
     }
 
@@ -332,8 +344,8 @@ impl Keys {
                 self.remove(*id);
             }
         }
-        if self.bytes > self.budget {
-            self.evict();
+        if self.bytes > self.budget - self.budget / 4 && !self.stuck {
+            self.evict(HAND_STEPS);
         }
     }
 
@@ -341,10 +353,12 @@ impl Keys {
         row.value.is_none() && row.timers.is_empty() && (!self.keeps_empty || row.touched == 0)
     }
 
-    /// Goes round like the hand of a clock: what was not used since the last time is evicted.
-    fn evict(&mut self) {
-        let target = self.budget - self.budget / 16;
-        for _ in 0..2 * self.entries.len() {
+    /// Goes round like the hand of a clock: what was not used since the last time is evicted. What
+    /// the store has not applied stays; where nothing else is left, the hand rests until it has.
+    fn evict(&mut self, steps: usize) {
+        let target = self.budget - self.budget / 4 - self.budget / 16;
+        let mut found = 0;
+        for _ in 0..steps.min(2 * self.entries.len()) {
             if self.bytes <= target {
                 return;
             }
@@ -353,14 +367,15 @@ impl Keys {
             if !entry.live || entry.dirty > self.applied {
                 continue;
             }
+            found += 1;
             if std::mem::take(&mut entry.used) {
                 continue;
             }
-            let gone = self.is_nothing(&self.entries[self.hand].row);
-            if !gone {
+            let entry = &self.entries[self.hand];
+            if !self.is_nothing(&entry.row) {
                 self.complete = false;
-                for i in 0..3 {
-                    let time = self.entries[self.hand].next[i];
+                self.evicted.add(entry.hash);
+                for (i, time) in self.places(&entry.row).into_iter().enumerate() {
                     if time == NEVER {
                         continue;
                     }
@@ -372,13 +387,15 @@ impl Keys {
             }
             self.remove(self.hand as u32);
         }
+        self.stuck = found == 0;
     }
 
     fn remove(&mut self, id: u32) {
+        let next = self.places(&self.entries[id as usize].row);
         let entry = &mut self.entries[id as usize];
         entry.live = false;
         self.bytes -= cost(&entry.key, &entry.row);
-        let (hash, next) = (entry.hash, entry.next);
+        let hash = entry.hash;
         entry.key = Box::default();
         entry.row = Row::default();
         for (times, time) in self.times.iter_mut().zip(next) {
@@ -392,18 +409,14 @@ impl Keys {
         self.free.push(id);
     }
 
-    /// Ends the epoch: appends the rows that changed, and the removals, to `changes`.
-    pub fn freeze(&mut self, changes: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    /// Ends the epoch: adds the rows that changed, and the removals, to `changes`.
+    pub fn freeze(&mut self, changes: &mut Changes) {
         for id in std::mem::take(&mut self.dirty) {
             let entry = &self.entries[id as usize];
-            let mut key = Vec::with_capacity(3 + entry.key.len());
-            row_key(self.stage, &entry.key, &mut key);
-            let value = (!self.is_nothing(&entry.row)).then(|| {
-                let mut bytes = Vec::with_capacity(entry.row.value.as_ref().map_or(16, Vec::len) + 24);
-                entry.row.encode(&mut bytes);
-                bytes
+            let value = (!self.is_nothing(&entry.row)).then_some(|out: &mut Vec<u8>| {
+                entry.row.encode(out);
             });
-            changes.push((key, value));
+            changes.add(|out| row_key(self.stage, &entry.key, out), value);
         }
         self.epoch += 1;
     }
@@ -411,8 +424,10 @@ impl Keys {
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.applied = self.applied.max(epoch);
-        if self.bytes > self.budget {
-            self.evict();
+        self.stuck = false;
+        if self.is_full() {
+            // Nothing is read until there is room: no batch would do it.
+            self.evict(usize::MAX);
         }
     }
 
@@ -424,5 +439,5 @@ impl Keys {
 
 #[inline]
 fn cost(key: &[u8], row: &Row) -> usize {
-    ENTRY_BYTES + key.len() + row.value.as_ref().map_or(0, Vec::capacity) + row.timers.len() * 24
+    ENTRY_BYTES + key.len() + row.value.as_ref().map_or(0, |v| v.len()) + row.timers.heap_bytes()
 }

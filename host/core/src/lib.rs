@@ -10,6 +10,7 @@ pub mod change;
 pub mod check;
 pub mod clock;
 pub mod field;
+pub mod filter;
 pub mod flow;
 pub mod keyed;
 pub mod keys;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wasmill_abi::maps::{Entries, Range};
 use wasmill_abi::{Column, MapError, Maps};
 
+use crate::change::Changes;
 use crate::operator::MapAccess;
 use crate::row::{after_prefix, map_prefix};
 use crate::store::{self, Cold};
@@ -49,9 +50,9 @@ impl MapStore {
     }
 
     /// Ends the epoch: appends its changes to `changes`.
-    pub fn freeze(&mut self, epoch: u64, changes: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    pub fn freeze(&mut self, epoch: u64, changes: &mut Changes) {
         for (key, value) in std::mem::take(&mut self.open) {
-            changes.push((key.clone(), value.clone()));
+            changes.put(&key, value.as_deref());
             self.frozen.insert(key, (value, epoch));
         }
     }
@@ -108,10 +109,8 @@ impl MapStore {
         if start >= end {
             return Ok((Vec::new(), false));
         }
-        let range = (
-            std::ops::Bound::Included(start.to_vec()),
-            std::ops::Bound::Excluded(end.to_vec()),
-        );
+        let range =
+            (std::ops::Bound::Included(start.to_vec()), std::ops::Bound::Excluded(end.to_vec()));
         let mut layers: [Box<dyn Iterator<Item = (&Vec<u8>, Option<&Vec<u8>>)>>; 3] = [
             directed(writes.range(range.clone()).map(|(k, v)| (k, v.as_ref())), down),
             directed(self.open.range(range.clone()).map(|(k, v)| (k, v.as_ref())), down),
@@ -417,13 +416,13 @@ mod tests {
                     }
                     _ => {
                         store = call.finish(true);
-                        let mut changes = Vec::new();
+                        let mut changes = Changes::default();
                         store.freeze(epoch, &mut changes);
                         if value.is_some() {
-                            for (k, v) in changes {
+                            for (k, v) in changes.iter() {
                                 match v {
-                                    Some(v) => committed.insert(k, v),
-                                    None => committed.remove(&k),
+                                    Some(v) => committed.insert(k.to_vec(), v.to_vec()),
+                                    None => committed.remove(k),
                                 };
                             }
                             // Epochs that were only frozen are applied with this one.

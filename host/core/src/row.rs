@@ -29,9 +29,80 @@ pub struct Row {
     /// Only kept for stages with a `state-ttl`; otherwise 0.
     pub touched: i64,
     /// The timers that are set.
-    pub timers: Vec<Timer>,
+    pub timers: Timers,
     /// The value state.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Box<[u8]>>,
+}
+
+/// The timers of a key. Most keys have one or none, which takes no memory of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Timers {
+    /// None are set.
+    #[default]
+    None,
+    /// One is.
+    One(Timer),
+    /// Several are.
+    Many(Vec<Timer>),
+}
+
+impl std::ops::Deref for Timers {
+    type Target = [Timer];
+
+    fn deref(&self) -> &[Timer] {
+        match self {
+            Self::None => &[],
+            Self::One(timer) => std::slice::from_ref(timer),
+            Self::Many(timers) => timers,
+        }
+    }
+}
+
+impl Timers {
+    /// Adds a timer.
+    pub fn push(&mut self, timer: Timer) {
+        match self {
+            Self::None => *self = Self::One(timer),
+            Self::One(first) => *self = Self::Many(vec![*first, timer]),
+            Self::Many(timers) => timers.push(timer),
+        }
+    }
+
+    /// Keeps the timers that `keep` wants.
+    pub fn retain(&mut self, keep: impl Fn(&Timer) -> bool) {
+        match self {
+            Self::None => {}
+            Self::One(timer) => {
+                if !keep(timer) {
+                    *self = Self::None;
+                }
+            }
+            Self::Many(timers) => {
+                timers.retain(keep);
+                match timers.as_slice() {
+                    [] => *self = Self::None,
+                    [timer] => *self = Self::One(*timer),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The memory they take beyond their row, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Many(timers) => timers.capacity() * size_of::<Timer>(),
+            _ => 0,
+        }
+    }
+}
+
+impl FromIterator<Timer> for Timers {
+    fn from_iter<I: IntoIterator<Item = Timer>>(timers: I) -> Self {
+        let mut all = Self::None;
+        timers.into_iter().for_each(|timer| all.push(timer));
+        all
+    }
 }
 
 /// Bytes that are no row.
@@ -45,7 +116,7 @@ impl Row {
         put_varint(out, u64::from(self.version));
         out.extend_from_slice(&self.touched.to_le_bytes());
         put_varint(out, self.timers.len() as u64);
-        for timer in &self.timers {
+        for timer in self.timers.iter() {
             out.push(timer.domain as u8);
             put_varint(out, timer.tag);
             out.extend_from_slice(&timer.time.to_le_bytes());
@@ -68,7 +139,7 @@ impl Row {
         let version = u32::try_from(varint(b)?).map_err(|_| Corrupt("a version below 2^32"))?;
         let touched = i64::from_le_bytes(array(b)?);
         let count = varint(b)?;
-        let mut timers = Vec::with_capacity(count.min(64) as usize);
+        let mut timers = Timers::None;
         for _ in 0..count {
             let [domain] = array(b)?;
             let domain = match domain {
@@ -81,7 +152,7 @@ impl Row {
         let [present] = array(b)?;
         let value = match present {
             0 if b.is_empty() => None,
-            1 => Some(b.to_vec()),
+            1 => Some((*b).into()),
             _ => return Err(Corrupt("a presence byte of 0 or 1")),
         };
         Ok(Self { version, touched, timers, value })
@@ -221,11 +292,13 @@ mod tests {
             version in any::<u32>(), touched in any::<i64>(),
             timers in proptest::collection::vec(timer(), 0..4),
             value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20))) {
+            let timers = timers.into_iter().collect();
+            let value = value.map(Vec::into_boxed_slice);
             let row = Row { version, touched, timers, value };
             let mut bytes = Vec::new();
             row.encode(&mut bytes);
             prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
-            let fixed = bytes.len() - row.value.as_ref().map_or(0, Vec::len);
+            let fixed = bytes.len() - row.value.as_ref().map_or(0, |v| v.len());
             for cut in 0..fixed {
                 prop_assert!(Row::decode(&bytes[..cut]).is_err());
             }

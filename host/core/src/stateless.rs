@@ -343,8 +343,11 @@ pub(crate) fn assemble(
     if emitted.timer_clocks.is_empty() {
         let of = |column: &[i64]| emitted.rows.iter().map(|r| column[*r as usize]).collect();
         flow.clocks = of(inherited.clocks);
-        flow.timestamps =
-            if emitted.timestamps.is_empty() { of(inherited.timestamps) } else { emitted.timestamps };
+        flow.timestamps = if emitted.timestamps.is_empty() {
+            of(inherited.timestamps)
+        } else {
+            emitted.timestamps
+        };
         flow.rows = emitted.rows.iter().map(|r| inherited.rows[*r as usize]).collect();
     } else {
         let mut timers = emitted.timer_clocks.iter();

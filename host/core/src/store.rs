@@ -42,7 +42,13 @@ pub trait Cold: Send + Sync {
     ///
     /// # Errors
     /// When the store can't be read.
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize, descending: bool) -> Result<Pairs, Error>;
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+        descending: bool,
+    ) -> Result<Pairs, Error>;
 
     /// At most `limit` keys of a stage in the order of an index, after the given place, and not
     /// beyond the time `until`.

@@ -195,9 +195,10 @@ impl Task {
                 .inputs
                 .iter()
                 .map(|input| match &input.clock {
-                    InputClock::Generated(policy) => {
-                        InputState { valve: Valve::new(1), generator: Some(Generator::new(*policy)) }
-                    }
+                    InputClock::Generated(policy) => InputState {
+                        valve: Valve::new(1),
+                        generator: Some(Generator::new(*policy)),
+                    },
                     InputClock::Carried(producers) => {
                         InputState { valve: Valve::new(producers.len()), generator: None }
                     }
@@ -377,7 +378,8 @@ impl Task {
         let (kind, clock) = (RejectionKind::Malformed, self.watermark(input));
         for (row, (_, value, reason)) in unreadable.iter().enumerate() {
             let stage = &source.topic;
-            let stamp = Stamp { stage, plugin: "", digest: "", source: &source, reason_bytes: 4096 };
+            let stamp =
+                Stamp { stage, plugin: "", digest: "", source: &source, reason_bytes: 4096 };
             let record = Original {
                 value: Some(value),
                 timestamp: self.now,
@@ -683,7 +685,7 @@ impl Task {
 
     /// Ends the epoch: what has changed, and what of time must be remembered.
     pub fn freeze(&mut self) -> (Changes, Clocks) {
-        let mut changes = Vec::new();
+        let mut changes = Changes::default();
         for stage in self.nodes.iter_mut().flatten() {
             if let Stage::Keyed(stage) = stage {
                 let epoch = stage.keys.epoch();
@@ -691,7 +693,8 @@ impl Task {
                 stage.maps().freeze(epoch, &mut changes);
             }
         }
-        (Changes::new(changes), self.clocks.clone())
+        changes.sort();
+        (changes, self.clocks.clone())
     }
 
     /// The store has applied everything up to this epoch.
@@ -707,6 +710,11 @@ impl Task {
     /// Whether memory is short because too much waits to be applied.
     pub fn is_pressed(&self) -> bool {
         self.stages().any(|s| matches!(s, Stage::Keyed(s) if s.keys.is_pressed()))
+    }
+
+    /// Whether memory is full: nothing more should be read until the store has caught up.
+    pub fn is_full(&self) -> bool {
+        self.stages().any(|s| matches!(s, Stage::Keyed(s) if s.keys.is_full()))
     }
 
     /// Bytes of keyed state in memory, about.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::store::State;
 /// How long changes wait at most before they are applied.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many bytes of changes are applied in one transaction, about.
-const GROUP_BYTES: usize = 256 << 20;
+const GROUP_BYTES: usize = 48 << 20;
 
 /// The changelog and the state file of a task.
 #[derive(Clone)]
@@ -109,6 +110,7 @@ fn follow(
             let Some(until) = commit.ends.get(&follower.task) else { continue };
             follower.catch_up(*until)?;
             lock(&shared.applied).insert(follower.task.clone(), commit.epoch);
+            shared.applications.fetch_add(1, Ordering::Release);
         }
         last = Instant::now();
     }

@@ -31,6 +31,8 @@ use crate::store::State;
 
 /// How often the coordinator looks whether all is done.
 const LOOK: Duration = Duration::from_millis(2);
+/// How soon after a checkpoint the next one may come when memory is short.
+const PRESSED: Duration = Duration::from_millis(100);
 /// How often files of resources are looked at.
 const RESOURCES: Duration = Duration::from_millis(500);
 /// The size at which a segment of a topic is closed.
@@ -478,7 +480,8 @@ impl Coordinator<'_> {
             }
             let done = self.shared.done.load(Ordering::Relaxed) == self.workers;
             let stop = self.options.stop.load(Ordering::Relaxed);
-            let pressed = self.shared.pressed.swap(false, Ordering::Relaxed);
+            let pressed = last.elapsed() >= PRESSED.min(interval)
+                && self.shared.pressed.swap(false, Ordering::Relaxed);
             if last.elapsed() >= interval || done || stop || pressed {
                 last = Instant::now();
                 self.look_at_resources();
@@ -495,7 +498,7 @@ impl Coordinator<'_> {
     fn commit(&mut self, urgent: bool, last: bool) -> Result<(), Error> {
         let work = self.shared.work.load(Ordering::Relaxed);
         let swaps = !lock(&self.shared.swaps).is_empty();
-        if work == self.seen && !last && !swaps && self.log.epoch() > 0 {
+        if work == self.seen && !last && !swaps && !urgent {
             return Ok(());
         }
         self.seen = work;
@@ -544,7 +547,8 @@ impl Coordinator<'_> {
 
     /// Makes new instances of plugins whose reference files have changed.
     fn look_at_resources(&mut self) {
-        if self.resources.looked.elapsed() < RESOURCES {
+        // Before the first cut it is not known yet where the stages run.
+        if self.resources.looked.elapsed() < RESOURCES || lock(&self.shared.stages).is_empty() {
             return;
         }
         self.resources.looked = Instant::now();

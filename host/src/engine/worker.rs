@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) swaps: Mutex<Vec<(String, usize, Operator)>>,
     /// Epochs that the state files have applied, by task.
     pub(super) applied: Mutex<BTreeMap<String, u64>>,
+    /// How often the state files have applied something.
+    pub(super) applications: AtomicU64,
     /// Pieces of work done, to see whether anything has changed since the last cut.
     pub(super) work: AtomicU64,
     /// Workers whose tasks have all ended.
@@ -68,6 +70,7 @@ pub(super) fn work(mut tasks: Vec<Run>, shared: &Arc<Shared>) {
     let mut done = false;
     while !shared.stop.load(Ordering::Relaxed) {
         let mut worked = false;
+        take_note(&mut tasks, shared);
         for task in &mut tasks {
             for _ in 0..TURNS {
                 match task.work(now_ms()) {
@@ -99,20 +102,28 @@ pub(super) fn work(mut tasks: Vec<Run>, shared: &Arc<Shared>) {
     }
 }
 
+/// Tells tasks what the state files have applied meanwhile, and asks for more where memory is short.
+fn take_note(tasks: &mut [Run], shared: &Shared) {
+    if tasks.iter().any(|t| t.task.is_pressed()) {
+        shared.pressed.store(true, Ordering::Relaxed);
+    }
+    let news = shared.applications.load(Ordering::Acquire);
+    for task in tasks.iter_mut().filter(|t| t.applications != news) {
+        task.applications = news;
+        if let Some(epoch) = lock(&shared.applied).get(&task.name) {
+            task.task.applied(*epoch);
+        }
+    }
+}
+
 fn fail(shared: &Shared, error: Error) {
     lock(&shared.error).get_or_insert(error);
 }
 
 fn freeze(tasks: &mut [Run], shared: &Shared) -> Result<(), Error> {
-    let applied = lock(&shared.applied).clone();
-    let mut pressed = false;
     for task in tasks.iter_mut() {
         let saved = task.freeze()?;
         lock(&shared.saved).insert(task.name.clone(), saved);
-        if let Some(epoch) = applied.get(&task.name) {
-            task.task.applied(*epoch);
-        }
-        pressed |= task.task.is_pressed();
         let mut stages = lock(&shared.stages);
         for (node, counts) in task.task.metrics().into_iter().enumerate() {
             let watermark = task.task.output_watermark();
@@ -130,9 +141,6 @@ fn freeze(tasks: &mut [Run], shared: &Shared) -> Result<(), Error> {
                 i += 1;
             }
         }
-    }
-    if pressed {
-        shared.pressed.store(true, Ordering::Relaxed);
     }
     Ok(())
 }

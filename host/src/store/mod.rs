@@ -108,23 +108,21 @@ impl State {
         packs: impl Iterator<Item = &'a [u8]>,
         offset: u64,
     ) -> Result<(), Error> {
-        let mut entries = Vec::new();
+        let mut changes = Changes::default();
         for pack in packs {
-            Changes::unpack(pack, |key, value| {
-                entries.push((key.to_vec(), value.map(<[u8]>::to_vec)));
-            })
-            .map_err(|e| self.at(format!("the changelog is damaged: {e}")))?;
+            Changes::unpack(pack, |key, value| changes.put(key, value))
+                .map_err(|e| self.at(format!("the changelog is damaged: {e}")))?;
         }
-        let changes = Changes::new(entries);
+        changes.sort();
         let write = self.db.begin_write().map_err(|e| self.at(e))?;
         {
             let mut state = write.open_table(STATE).map_err(|e| self.at(e))?;
             let mut due = write.open_table(DUE).map_err(|e| self.at(e))?;
             let mut moves = Vec::new();
-            for (key, value) in changes.entries() {
+            for (key, value) in changes.iter() {
                 let old = match value {
-                    Some(value) => state.insert(key.as_slice(), value.as_slice()),
-                    None => state.remove(key.as_slice()),
+                    Some(value) => state.insert(key, value),
+                    None => state.remove(key),
                 };
                 let old = old.map_err(|e| self.at(e))?;
                 let old = old.as_ref().map(|guard| guard.value());
@@ -134,7 +132,7 @@ impl State {
                         Some(bytes) => Row::decode(bytes).map(|row| places(&row)),
                     };
                     let before = places(old).map_err(|e| self.at(e))?;
-                    let after = places(value.as_deref()).map_err(|e| self.at(e))?;
+                    let after = places(value).map_err(|e| self.at(e))?;
                     for i in 0..3 {
                         if before[i] == after[i] {
                             continue;
@@ -191,7 +189,7 @@ mod tests {
             .map(|time| Timer { domain: TimeDomain::EventTime, tag: 1, time })
             .into_iter()
             .collect();
-        let row = Row { version: 1, touched: 0, timers, value: Some(value.to_vec()) };
+        let row = Row { version: 1, touched: 0, timers, value: Some(value.into()) };
         let mut bytes = Vec::new();
         row.encode(&mut bytes);
         bytes
@@ -203,8 +201,11 @@ mod tests {
         out
     }
 
-    fn apply(state: &State, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>, offset: u64) {
-        let packs = Changes::new(changes).pack(100);
+    fn apply(state: &State, all: Vec<(Vec<u8>, Option<Vec<u8>>)>, offset: u64) {
+        let mut changes = Changes::default();
+        all.iter().for_each(|(key, value)| changes.put(key, value.as_deref()));
+        changes.sort();
+        let packs = changes.pack(100);
         state.apply(packs.iter().map(Vec::as_slice), offset).unwrap();
     }
 

@@ -2,6 +2,9 @@
 
 use std::ops::{Deref, DerefMut};
 
+use serde::de::DeserializeOwned;
+use wasmill_abi::Failure;
+
 /// The value state of the current key.
 ///
 /// Reading gives the state, or its default where there is none yet. Any mutable access counts as a
@@ -40,6 +43,16 @@ impl<S: Default> State<S> {
     pub(crate) fn value(&self) -> Option<&S> {
         self.exists.then_some(&self.value)
     }
+}
+
+/// Reads a state from its compact form, for [`Keyed::migrate`](crate::keyed::Keyed::migrate).
+///
+/// # Errors
+/// A [`Failure`] when the bytes are no `S`.
+pub fn decode<S: DeserializeOwned>(bytes: &[u8]) -> Result<S, Failure> {
+    postcard::from_bytes(bytes).map_err(|e| Failure {
+        message: format!("the state can't be read as {}: {e}", std::any::type_name::<S>()),
+    })
 }
 
 impl<S> Deref for State<S> {

@@ -371,7 +371,7 @@ impl Harness {
 
     /// The timers that a key has set: domain, tag, time in ms; by time.
     pub fn timers(&self, key: &str) -> Vec<(TimeDomain, u64, i64)> {
-        let timers = self.row(key).map_or(&[][..], |row| &row.timers);
+        let timers = self.row(key).map_or(&[][..], |row| &row.timers[..]);
         let mut timers: Vec<_> = timers.iter().map(|t| (t.domain, t.tag, t.time)).collect();
         timers.sort_by_key(|t| (t.2, t.1));
         timers

@@ -88,7 +88,10 @@ fn a_plugin_with_too_few_or_too_many_exports_says_which() {
     says(&refused(&exporting(&[stateless])), &["does not export", lifecycle]);
     says(&refused(&exporting(&[lifecycle])), &["exports neither", stateless, keyed]);
     let hollow = refused(&exporting(&[lifecycle, stateless]));
-    says(&hollow, &["not a plugin of this host", "its exports are not those of the world", "describe"]);
+    says(
+        &hollow,
+        &["not a plugin of this host", "its exports are not those of the world", "describe"],
+    );
 }
 
 #[test]

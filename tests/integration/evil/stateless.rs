@@ -180,7 +180,8 @@ fn a_plugin_finds_out_nothing_about_the_outside() {
         let mut h = harness("evil", &json!({ "probe": true }), &Bounds::default());
         h.advance_clock(1_234_567_890_123);
         h.pipe("k", 1, "evil");
-        assert_eq!((h.error(), h.rejected()), (None, Vec::new()));
+        assert_eq!(h.rejected(), []);
+        assert_eq!(h.error(), None);
         h.output("out")[0].json::<Value>()
     };
     let found = look();
@@ -196,10 +197,12 @@ fn a_plugin_finds_out_nothing_about_the_outside() {
 
 #[test]
 fn a_plugin_that_misbehaves_while_it_is_configured_is_not_started() {
-    let bounds =
-        Bounds { batch_time: BATCH_TIME, memory: 32 << 20, ..Bounds::default() };
+    let bounds = Bounds { batch_time: BATCH_TIME, memory: 32 << 20, ..Bounds::default() };
     for (misdeed, reason) in [
-        ("loop", "configure failed: timeout: plugin evil 0.1.0: the call ran longer than batch-time"),
+        (
+            "loop",
+            "configure failed: timeout: plugin evil 0.1.0: the call ran longer than batch-time",
+        ),
         ("memory", "configure failed: memory: plugin evil 0.1.0: the plugin asked for"),
         ("stack", "configure failed: stack: plugin evil 0.1.0: "),
         ("panic", "this plugin has no conscience"),

@@ -1,0 +1,127 @@
+//! Evil plugins in a pipeline, next to good ones, with the program as a process.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::{root, stdout_of, topic, wasmill};
+
+/// A stage that misbehaves, next to one that does not, behind one topic.
+const PIPELINE: &str = r#"
+name = "evil"
+[engine]
+partitions = 1
+checkpoint-interval = "20ms"
+
+[source.raw]
+path = "in.txt"
+
+[topic.raw]
+from = "source.raw"
+
+[stage.bad]
+plugin = "evil"
+from = "topic.raw"
+limits = { batch-time = "250ms", memory = "64MiB" }
+
+[topic.bad]
+from = "stage.bad"
+
+[stage.good]
+plugin = "evil-keyed"
+from = "topic.raw"
+key-by = { constant = "all" }
+
+[topic.good]
+from = "stage.good"
+"#;
+
+const RECORDS: usize = 200;
+
+/// The lines of the input; the evil ones are 60 and 199.
+fn lines() -> Vec<String> {
+    let evil = |i| if i == 60 || i == 199 { "evil" } else { "line" };
+    (0..RECORDS).map(|i| format!("{} {i}", evil(i))).collect()
+}
+
+fn prepare(folder: &Path) {
+    fs::write(folder.join("evil.toml"), PIPELINE).unwrap();
+    fs::write(folder.join("in.txt"), lines().join("\n") + "\n").unwrap();
+}
+
+fn run(folder: &Path, more: &[&str]) -> Output {
+    let plugins = root().join("target/plugins").display().to_string();
+    let args = ["run", "evil.toml", "--data-dir", "data", "--plugins", &plugins];
+    wasmill(folder, &[&args[..], more].concat())
+}
+
+fn values(folder: &Path, name: &str) -> Vec<String> {
+    let text = |r: &serde_json::Value| r["value"].as_str().unwrap().to_owned();
+    topic(&folder.join("data"), name).iter().map(text).collect()
+}
+
+/// What the good stage makes of every line.
+fn counted() -> Vec<String> {
+    let lines = lines();
+    let before = |i: usize| if i == 0 { "" } else { lines[i - 1].as_str() };
+    (0..RECORDS).map(|i| format!("{} {} {}", lines[i], i + 1, before(i))).collect()
+}
+
+#[test]
+fn a_stage_that_misbehaves_harms_neither_its_other_records_nor_other_stages() {
+    for (misdeed, class) in
+        [("loop", "timeout"), ("memory", "memory"), ("stack", "stack"), ("exit", "trap")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        prepare(folder);
+        stdout_of(run(folder, &["--set", &format!("stage.bad.config.call={misdeed}")]));
+        let (lines, dead) = (lines(), topic(&folder.join("data"), "dead"));
+        let honest: Vec<_> = lines.iter().filter(|l| l.starts_with("line")).cloned().collect();
+        assert_eq!(values(folder, "bad"), honest, "{misdeed}");
+        assert_eq!(values(folder, "good"), counted(), "{misdeed}");
+        assert_eq!(dead.len(), 2, "{dead:?}");
+        for (letter, value) in dead.iter().zip(["evil 60", "evil 199"]) {
+            assert_eq!(letter["value"], value, "{misdeed}");
+            let headers = letter["headers"].to_string();
+            for part in [class, "plugin evil 0.1.0: ", "bad", "sha256:"] {
+                assert!(headers.contains(part), "{misdeed}: {headers} does not say {part:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_is_to_halt_does_so_and_goes_on_with_a_mended_plugin_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let halt = ["--set", "stage.bad.config.call=panic", "--set", "stage.bad.on-failure=halt"];
+    for _ in 0..2 {
+        let output = run(folder, &halt);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        for part in ["stage bad", "plugin evil 0.1.0", "no conscience", "nothing is lost"] {
+            assert!(errors.contains(part), "{errors} does not say {part:?}");
+        }
+    }
+    stdout_of(run(folder, &[]));
+    assert_eq!(values(folder, "bad"), lines());
+    assert_eq!(values(folder, "good"), counted());
+}
+
+#[test]
+fn a_stage_whose_plugin_fails_too_often_in_a_row_stops_the_pipeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    fs::write(folder.join("in.txt"), "evil\n".repeat(50)).unwrap();
+    let call = ["--set", "stage.bad.config.call=panic", "--set", "stage.bad.max-failures=50"];
+    let output = run(folder, &call);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("failed on 50 record(s) in a row"), "{errors}");
+    assert!(errors.contains("raise max-failures"), "{errors}");
+    stdout_of(run(folder, &[call[0], call[1], "--set", "stage.bad.max-failures=51"]));
+    assert_eq!(values(folder, "dead"), vec!["evil"; 50]);
+}
