@@ -185,8 +185,9 @@ pub struct Topic {
     pub partitions: Option<u32>,
     /// Gives the records a new key on their way in.
     pub key_by: Option<KeyBy>,
-    /// How long records are kept; none for ever.
-    pub retention_ms: Option<i64>,
+    /// How much of each partition is kept at least, 1 MiB to 1 PiB: the oldest segments go, whether
+    /// or not they were read; none for everything.
+    pub retention_bytes: Option<u64>,
 }
 
 /// A stage, a table `[stage.NAME]`.

@@ -234,7 +234,7 @@ fn open_topics(prepared: &Prepared, log: &Log, topology: &Topology) -> Result<To
                 Err(_) => tracing::info!(topic = topic.name, "the topic is empty so far"),
             }
         }
-        let retention = Retention::Forever;
+        let retention = topic.retention_bytes.map_or(Retention::Forever, Retention::Bytes);
         let segment_bytes = SEGMENT_BYTES;
         log.create_topic(&topic.name, partitions, TopicOptions { segment_bytes, retention })?;
         let all: Result<Vec<_>, _> =
@@ -293,6 +293,9 @@ fn open_task(
     let name = format!("{}-{partition}", sub.id);
     let epoch = log.epoch() + 1;
     let keyed = sub.stages.iter().any(|i| is_keyed(prepared, *i));
+    // Of the memory for state an eighth is for pages of the file, the rest for rows.
+    let pages = budget / 8 * sub.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
+    let budget = budget - budget / 8;
     let mut cold: Arc<dyn Cold> = Nothing::shared();
     let (mut changelog, mut state) = (None, None);
     if keyed {
@@ -302,7 +305,7 @@ fn open_task(
         let follower = Follower {
             task: name.clone(),
             changelog: log.partition(&topic, partition)?,
-            state: State::open(&options.data_dir.join(format!("state/{name}.redb")))?,
+            state: State::open(&options.data_dir.join(format!("state/{name}.redb")), pages)?,
         };
         follower.catch_up(follower.changelog.end_offset())?;
         cold = Arc::new(follower.state.clone());

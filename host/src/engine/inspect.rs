@@ -8,6 +8,9 @@ use super::Error;
 use super::apply::Follower;
 use crate::store::State;
 
+/// What is cached of each state file, in bytes.
+const CACHE_BYTES: usize = 16 << 20;
+
 /// The state of a stage in one task.
 pub struct StageState {
     /// The stage's name.
@@ -51,7 +54,7 @@ pub fn open(data_dir: &Path) -> Result<Vec<StageState>, Error> {
         for partition in 0..partitions {
             let task = format!("{id}-{partition}");
             let path = data_dir.join(format!("state/{task}.redb"));
-            let state = State::open(&path)?;
+            let state = State::open(&path, CACHE_BYTES)?;
             let changelog = log.partition(&topic, partition)?;
             let follower = Follower { task: task.clone(), changelog, state: state.clone() };
             follower.catch_up(follower.changelog.end_offset())?;

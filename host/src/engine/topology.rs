@@ -21,7 +21,7 @@ pub(super) struct Topic {
     pub(super) external: bool,
     /// Whether nothing but this pipeline needs what has been read.
     pub(super) internal: bool,
-    pub(super) retention_ms: Option<i64>,
+    pub(super) retention_bytes: Option<u64>,
 }
 
 /// A sub-topology.
@@ -54,7 +54,7 @@ impl Topology {
                 partitions: t.partitions,
                 external: matches!(t.kind, TopicKind::External { .. }),
                 internal: matches!(t.kind, TopicKind::Repartition { .. }),
-                retention_ms: t.retention_ms,
+                retention_bytes: t.retention_bytes,
             })
             .collect();
         let carried: BTreeSet<usize> = plan
@@ -262,7 +262,7 @@ fn topic_named(name: &str, topics: &mut Vec<Topic>) -> usize {
         partitions: 1,
         external: false,
         internal: false,
-        retention_ms: None,
+        retention_bytes: None,
     });
     topics.len() - 1
 }

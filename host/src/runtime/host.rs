@@ -15,6 +15,10 @@ use super::output::Output;
 /// Most entries of a table of functions; ordinary plugins have a few thousand.
 const TABLE_ELEMENTS: usize = 1 << 20;
 
+/// The clock that a guest could wait with, in the version that `wasmtime-wasi` defines; guests that
+/// import an older one are given the same.
+const CLOCK: &str = "wasi:clocks/monotonic-clock@0.2.12";
+
 /// The memory limit was passed.
 #[derive(Debug, thiserror::Error)]
 #[error("the plugin asked for {wanted} bytes of memory, the limit memory = {limit}")]
@@ -60,12 +64,17 @@ impl ResourceLimiter for Host {
 pub(super) fn link(linker: &mut Linker<Host>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     // Waiting would hold the worker up, beyond the reach of interruption: a plugin can't.
-    linker.allow_shadowing(true);
-    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.6")?;
-    let refuse = || wasmtime::Error::msg("a plugin can't sleep: use a timer");
-    clock.func_new("subscribe-duration", move |_, _, _, _| Err(refuse()))?;
-    clock.func_new("subscribe-instant", move |_, _, _, _| Err(refuse()))?;
-    linker.allow_shadowing(false);
+    for name in ["subscribe-duration", "subscribe-instant"] {
+        let refuse = || wasmtime::Error::msg("a plugin can't sleep: use a timer");
+        let mut clock = linker.instance(CLOCK)?;
+        if clock.func_new(name, move |_, _, _, _| Err(refuse())).is_ok() {
+            // Nothing was there to be replaced: guests would get the one that waits.
+            return Err(wasmtime::Error::msg(format!("WASI has no {CLOCK} with {name}")));
+        }
+        linker.allow_shadowing(true);
+        linker.instance(CLOCK)?.func_new(name, move |_, _, _, _| Err(refuse()))?;
+        linker.allow_shadowing(false);
+    }
     logging::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     m::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }

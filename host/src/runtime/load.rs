@@ -50,8 +50,8 @@ impl Runtime {
     /// # Errors
     /// [`Error`] when it is not a plugin that this host can run.
     pub fn load(&self, path: &Path, trusted: bool) -> Result<Component, Error> {
-        let bytes = std::fs::read(path)
-            .map_err(|error| Error::Read { path: path.to_owned(), error })?;
+        let bytes =
+            std::fs::read(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
         self.load_bytes(path, &bytes, trusted)
     }
 
@@ -127,14 +127,15 @@ fn kind<'a>(
 
 fn check_description(component: &Component) -> Result<(), Error> {
     let d = &component.description;
-    let bad = |message: String| {
-        Err(Error::NotAPlugin { path: component.path.clone(), message })
-    };
+    let bad = |message: String| Err(Error::NotAPlugin { path: component.path.clone(), message });
     let inputs = d.ports.inputs.iter().map(|p| &p.name);
     let outputs = d.ports.outputs.iter().map(|p| &p.name);
     for (what, names) in [("input", inputs.collect::<Vec<_>>()), ("output", outputs.collect())] {
         if names.is_empty() || names.len() > 64 {
-            return bad(format!("its description has {} {what}s, 1 to 64 are allowed", names.len()));
+            return bad(format!(
+                "its description has {} {what}s, 1 to 64 are allowed",
+                names.len()
+            ));
         }
         for (i, name) in names.iter().enumerate() {
             if names[..i].contains(name) {

@@ -25,8 +25,8 @@ const DUE: TableDefinition<&[u8], ()> = TableDefinition::new("due");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const APPLIED: &str = "changelog-offset";
 
-/// What redb may cache of a file, in bytes; what is hot is cached by the task itself.
-const CACHE_BYTES: usize = 16 << 20;
+/// What redb caches of a file at least, in bytes; what is hot is cached by the task itself.
+const LEAST_CACHE_BYTES: usize = 4 << 20;
 
 /// The state file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +47,16 @@ pub struct State {
 }
 
 impl State {
-    /// Opens the state file, or makes an empty one.
+    /// Opens the state file, or makes an empty one; `cache` bytes of its pages are held in memory.
     ///
     /// # Errors
     /// [`Error`] when it is damaged, in use, or can't be written.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, cache: usize) -> Result<Self, Error> {
         let at = |message: String| Error { path: path.to_owned(), message };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| at(e.to_string()))?;
         }
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| {
+        let db = Database::builder().set_cache_size(cache.max(LEAST_CACHE_BYTES)).create(path).map_err(|e| {
             at(match e {
                 redb::DatabaseError::DatabaseAlreadyOpen => {
                     "in use by another process; stop that one first".into()
@@ -213,7 +213,7 @@ mod tests {
     fn rows_and_their_places_in_time_follow_the_changelog() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s/0.redb");
-        let state = State::open(&path).unwrap();
+        let state = State::open(&path, 0).unwrap();
         assert!(state.is_empty());
         let due = |state: &State, until| {
             let found = state.due(Index::EventTime, 7, None, until, 10).unwrap();
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(due(&state, 0), [(-5, "a".into())]);
         apply(&state, vec![(name("a"), None), (name("b"), Some(row(b"2", Some(30))))], 4);
         drop(state);
-        let state = State::open(&path).unwrap();
+        let state = State::open(&path, 0).unwrap();
         assert_eq!(state.applied().unwrap(), 4);
         assert_eq!(due(&state, 100), [(30, "b".into())]);
         assert_eq!(state.get(&name("a")).unwrap(), None);
@@ -246,19 +246,19 @@ mod tests {
     fn a_file_that_is_in_use_or_no_state_file_is_an_error_that_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.redb");
-        let _open = State::open(&path).unwrap();
-        let error = State::open(&path).err().unwrap().to_string();
+        let _open = State::open(&path, 0).unwrap();
+        let error = State::open(&path, 0).err().unwrap().to_string();
         assert!(error.contains("in use") && error.contains("0.redb"), "{error}");
         let other = folder.path().join("1.redb");
         std::fs::write(&other, b"nonsense").unwrap();
-        let error = State::open(&other).err().unwrap().to_string();
+        let error = State::open(&other, 0).err().unwrap().to_string();
         assert!(error.contains("can't be opened"), "{error}");
     }
 
     #[test]
     fn a_damaged_pack_applies_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open(&folder.path().join("0.redb")).unwrap();
+        let state = State::open(&folder.path().join("0.redb"), 0).unwrap();
         let packs = [vec![0u8, 1, 2]];
         assert!(state.apply(packs.iter().map(Vec::as_slice), 9).is_err());
         assert_eq!(state.applied().unwrap(), 0);

@@ -71,3 +71,15 @@ impl<S> DerefMut for State<S> {
         &mut self.value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_state_is_read_and_what_is_none_is_a_failure_that_names_the_type() {
+        let bytes = postcard::to_stdvec(&(7u64, "seven")).unwrap();
+        assert_eq!(decode::<(u64, String)>(&bytes).unwrap(), (7, "seven".to_owned()));
+        assert!(decode::<String>(&[9]).unwrap_err().message.contains("String"));
+    }
+}

@@ -45,7 +45,8 @@ fn a_file_that_is_no_component_says_what_it_is() {
 fn a_plugin_that_was_cut_off_is_refused_wherever_that_was() {
     let whole = std::fs::read(support::plugin("evil")).unwrap();
     assert!(runtime().load_bytes(Path::new("evil.wasm"), &whole, false).is_ok());
-    for length in [4, 6, 7, 8, 9, 100, 1_000, whole.len() / 2, whole.len() - 1] {
+    // The first 8 bytes alone are an empty component.
+    for length in [4, 6, 7, 9, 100, 1_000, whole.len() / 2, whole.len() - 1] {
         says(&refused(&whole[..length]), &["not a WebAssembly component: ", BUILD_IT]);
     }
 }

@@ -124,7 +124,8 @@ fn misuse_of_map_state_is_refused() {
         ("fewer-keys", "malformed map call"),
         ("ends-descend", "malformed map call"),
     ] {
-        only_evil_is_dead(json!({ "map": misuse }), &Bounds::default(), "failed", reason);
+        let bounds = Bounds { memory: 1 << 30, ..Bounds::default() };
+        only_evil_is_dead(json!({ "map": misuse }), &bounds, "failed", reason);
     }
 }
 
@@ -132,7 +133,8 @@ fn misuse_of_map_state_is_refused() {
 fn a_refused_call_of_map_state_that_the_plugin_ignores_changes_nothing() {
     for misuse in ["no-such-map", "no-such-slot", "too-many-bytes", "fewer-keys", "ends-descend"] {
         let config = json!({ "map": misuse, "ignore": true });
-        let mut h = harness("evil-keyed", &config, &Bounds::default());
+        let bounds = Bounds { memory: 1 << 30, ..Bounds::default() };
+        let mut h = harness("evil-keyed", &config, &bounds);
         h.pipe_batch(&[Piped::new("a", 1, "a1"), Piped::new("b", 2, "b1")]);
         h.pipe_batch(&[Piped::new("a", 3, "a2 evil"), Piped::new("b", 4, "b2")]);
         h.pipe_batch(&[Piped::new("a", 5, "a3")]);

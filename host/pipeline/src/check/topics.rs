@@ -1,6 +1,5 @@
 //! The tables `[topic.NAME]`.
 
-use super::MAX_MS;
 use super::references::{Names, feeds};
 use super::settings::key_by;
 use crate::Topic;
@@ -13,7 +12,7 @@ pub(super) fn topic(name: String, section: Section<'_>, names: &Names) -> Topic 
         from: feeds(&section, names, false),
         partitions: section.integer("partitions", 1..=1_024),
         key_by: key_by(&section),
-        retention_ms: section.duration("retention", 1..=MAX_MS),
+        retention_bytes: section.bytes("retention-bytes", 1 << 20..=1 << 50),
     };
     if topic.key_by.is_some() && !section.has("from") {
         let help = "add from, or remove key-by";

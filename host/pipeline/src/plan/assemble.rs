@@ -41,7 +41,7 @@ fn with_rejects(context: &Context<'_>, topics: &[Topic]) -> (Vec<Topic>, Vec<[us
                 name: name.to_owned(),
                 partitions: context.pipeline.engine.partitions,
                 kind: TopicKind::Rejects,
-                retention_ms: None,
+                retention_bytes: None,
                 producers: Vec::new(),
             });
             topics.len() - 1

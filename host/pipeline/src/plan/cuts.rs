@@ -108,7 +108,7 @@ impl Cuts {
                     name,
                     partitions,
                     kind: TopicKind::Repartition { stage, port },
-                    retention_ms: None,
+                    retention_bytes: None,
                     producers: Vec::new(),
                 });
                 self.topics.len() - 1

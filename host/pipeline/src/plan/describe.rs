@@ -6,7 +6,7 @@ use wasmill_abi::RejectionKind;
 
 use super::cuts::Context;
 use super::{Clock, InputFrom, Plan, SubTopology, Target, TopicKind};
-use crate::units::show_duration;
+use crate::units::{show_bytes, show_duration};
 use crate::{KeyBy, Policy};
 
 /// The names that indexes into the pipeline stand for.
@@ -134,8 +134,8 @@ fn topics(plan: &Plan, text: &mut String) -> std::fmt::Result {
         };
         let partitions = plural(topic.partitions, "partition");
         write!(text, "  {:width$}  {kind}, {partitions}", topic.name)?;
-        if let Some(ms) = topic.retention_ms {
-            write!(text, ", kept for {}", show_duration(ms))?;
+        if let Some(bytes) = topic.retention_bytes {
+            write!(text, ", the last {} kept", show_bytes(bytes))?;
         }
         if !topic.producers.is_empty() {
             let ids: Vec<String> = topic.producers.iter().map(usize::to_string).collect();

@@ -57,8 +57,8 @@ pub struct Topic {
     pub partitions: u32,
     /// What it is for.
     pub kind: TopicKind,
-    /// How long records are kept; none for ever.
-    pub retention_ms: Option<i64>,
+    /// How many bytes of each partition are kept at least; none for all.
+    pub retention_bytes: Option<u64>,
     /// The sub-topologies that write it, ascending.
     pub producers: Vec<usize>,
 }

@@ -44,7 +44,7 @@ pub(super) fn declared(
             name: declared.name.clone(),
             partitions,
             kind,
-            retention_ms: declared.retention_ms,
+            retention_bytes: declared.retention_bytes,
             producers: Vec::new(),
         });
     }
@@ -55,7 +55,7 @@ pub(super) fn declared(
                 name: name.clone(),
                 partitions: source_partitions(index).max(1),
                 kind: TopicKind::External { source: Some(index) },
-                retention_ms: None,
+                retention_bytes: None,
                 producers: Vec::new(),
             });
         }

@@ -183,7 +183,7 @@ fn from(
         };
         let help = match output.and_then(|o| nearest(o, names())) {
             Some(near) => format!("did you mean \"stage.{stage}.{near}\"?"),
-            None => format!("the outputs of its plugin are {}", list(names())),
+            None => format!("outputs of its plugin: {}", list(names())),
         };
         problems.error(feed.origin, &feed.path, message, Some(help));
     }
@@ -203,7 +203,7 @@ fn port(ports: &Ports, feed: &Feed, stage: &str, problems: &Problems<'_>) -> Opt
         };
         let help = match feed.port.as_deref().and_then(|p| nearest(p, names())) {
             Some(near) => format!("did you mean {near:?}?"),
-            None => format!("its inputs are {}", list(names())),
+            None => format!("inputs of its plugin: {}", list(names())),
         };
         // The key is what is wrong, not the reference behind it.
         let origin = problems.document.find(&feed.path);

@@ -63,7 +63,7 @@ fn every_key_is_read() {
     assert_eq!(join.name, "join");
     assert_eq!(join.from[0].port.as_deref(), Some("left"));
     assert_eq!(join.from[1].from, Reference::Topic(1));
-    assert_eq!(pipeline.topics[0].retention_ms, Some(604_800_000));
+    assert_eq!(pipeline.topics[0].retention_bytes, Some(7 << 30));
 }
 
 #[test]

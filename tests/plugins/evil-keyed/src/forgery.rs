@@ -64,7 +64,7 @@ impl KeyedForgery {
                 reply.states.close();
             }
             Self::ManyTimers => {
-                for tag in 0..1_000_000 {
+                for tag in 1_000..1_001_000 {
                     timers.push(0, event, tag, later);
                 }
             }

@@ -1,0 +1,191 @@
+//! Data directories that are damaged, in use, full, or another pipeline's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Site, interrupt, lines};
+use crate::support::{program, root};
+
+/// The files below a folder that have this in their path.
+fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, part));
+        } else if path.to_string_lossy().contains(part) && fs::metadata(&path).unwrap().len() > 0 {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A site whose pipeline was stopped after 300 of 600 lines.
+fn halfway() -> Site {
+    let site = Site::new();
+    fs::write(site.path().join("in.jsonl"), lines(0..300)).unwrap();
+    site.interrupted(300);
+    fs::write(site.path().join("in.jsonl"), lines(0..600)).unwrap();
+    site
+}
+
+/// Damages a file, checks what is said, repairs the file, and checks that the run completes.
+fn damaged(site: &Site, file: &Path, damage: impl Fn(&mut Vec<u8>), parts: &[&str]) {
+    let sound = fs::read(file).unwrap();
+    let mut bytes = sound.clone();
+    damage(&mut bytes);
+    fs::write(file, bytes).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    for _ in 0..2 {
+        site.fails(1, &[], &[&[name], parts].concat());
+    }
+    fs::write(file, sound).unwrap();
+}
+
+#[test]
+fn a_run_that_was_interrupted_goes_on_where_it_stopped() {
+    halfway().completes(&[]);
+}
+
+#[test]
+fn a_damaged_commit_is_named_and_nothing_is_lost() {
+    let site = halfway();
+    let commit = site.data().join("log/COMMIT");
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    damaged(&site, &commit, flip, &["damaged", "Restore", "backup"]);
+    damaged(&site, &commit, |bytes| bytes.truncate(10), &["damaged"]);
+    let sound = fs::read(&commit).unwrap();
+    fs::remove_file(&commit).unwrap();
+    site.fails(1, &[], &["no COMMIT file", "Restore COMMIT from a backup"]);
+    fs::write(&commit, sound).unwrap();
+    site.completes(&[]);
+}
+
+#[test]
+fn a_damaged_segment_is_named_and_nothing_is_lost() {
+    let site = halfway();
+    let segments = files(&site.data().join("log"), "/raw/");
+    assert!(!segments.is_empty());
+    let sound = fs::read(&segments[0]).unwrap();
+    // What was committed is missing.
+    fs::write(&segments[0], &sound[..sound.len() / 2]).unwrap();
+    site.fails(1, &[], &["lost data", "Restore the data directory"]);
+    fs::write(&segments[0], sound).unwrap();
+    site.completes(&[]);
+}
+
+#[test]
+fn a_state_file_that_is_nonsense_is_named_and_nothing_is_lost() {
+    let site = halfway();
+    let states = files(&site.data().join("state"), "");
+    assert!(!states.is_empty());
+    let nonsense = |bytes: &mut Vec<u8>| *bytes = b"nonsense".repeat(1_000);
+    damaged(&site, &states[0], nonsense, &["state file", "can't be opened", "restore"]);
+    site.completes(&[]);
+}
+
+#[test]
+fn state_files_that_are_gone_are_made_anew_from_the_changelog() {
+    let site = halfway();
+    fs::remove_dir_all(site.data().join("state")).unwrap();
+    site.completes(&[]);
+}
+
+#[test]
+fn a_data_directory_in_use_names_the_process_and_neither_run_suffers() {
+    let site = Site::new();
+    let child = site.start(&["--set", "source.raw.bounded=false"]);
+    while site.out() < 600 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let process = format!("in use by process {}", child.id());
+    site.fails(1, &[], &[&process, "Stop that process"]);
+    interrupt(child);
+    site.completes(&[]);
+}
+
+#[test]
+fn a_pipeline_of_another_shape_is_refused_and_the_data_stays_for_the_old_one() {
+    let site = halfway();
+    let more = ["--set", "engine.partitions=3"];
+    site.fails(1, &more, &["data", "partitions", "use another --data-dir"]);
+    let more = ["--set", "name=other"];
+    site.fails(1, &more, &["belongs to another pipeline", "use another --data-dir"]);
+    site.completes(&[]);
+}
+
+#[test]
+fn an_output_file_that_was_cut_is_named() {
+    let site = halfway();
+    let file = site.path().join("out-0.txt");
+    let sound = fs::read(&file).unwrap();
+    fs::write(&file, &sound[..10]).unwrap();
+    site.fails(1, &[], &["sink.out", "lost data", "out-0.txt", "has 10"]);
+    fs::remove_file(&file).unwrap();
+    site.fails(1, &[], &["sink.out", "out-0.txt", "is gone"]);
+    fs::write(&file, sound).unwrap();
+    site.completes(&[]);
+}
+
+#[test]
+fn an_output_file_of_someone_else_is_not_overwritten() {
+    let site = Site::new();
+    let file = site.path().join("out-1.txt");
+    fs::write(&file, "precious\n").unwrap();
+    site.fails(1, &[], &["sink.out", "out-1.txt has 9 bytes", "Remove the file"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n");
+    fs::remove_file(&file).unwrap();
+    site.completes(&[]);
+}
+
+#[test]
+fn an_input_file_that_shrank_or_changed_is_named() {
+    let site = halfway();
+    let input = site.path().join("in.jsonl");
+    fs::write(&input, lines(0..100)).unwrap();
+    site.fails(1, &[], &["source.raw", "in.jsonl", "shrank or was replaced", "line 300"]);
+    fs::write(&input, lines(0..600)).unwrap();
+    site.completes(&[]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_named() {
+    let site = Site::new();
+    fs::write(site.data(), "a file in its place").unwrap();
+    site.fails(1, &[], &["data", "can't be made"]);
+    fs::remove_file(site.data()).unwrap();
+    site.completes(&[]);
+}
+
+/// Nobody may write a file larger than this, as on a disk that is full.
+#[test]
+fn a_full_disk_is_named_and_the_run_completes_when_there_is_room() {
+    let site = Site::new();
+    let plugins = root().join("target/plugins").display().to_string();
+    let run = "trap '' XFSZ; ulimit -f 8; exec \"$0\" run count.toml --data-dir data --plugins \"$1\"";
+    let output = Command::new("sh")
+        .args(["-c", run])
+        .arg(program())
+        .arg(&plugins)
+        .current_dir(site.path())
+        .env("WASMILL_CACHE_DIR", root().join("target/wasmill-cache"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("data/") && errors.contains("File too large"), "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    site.completes(&[]);
+}
+
+#[test]
+fn a_sink_on_a_full_disk_is_named() {
+    let site = Site::new();
+    let more = ["--set", "sink.out.path=/dev/full"];
+    site.fails(1, &more, &["sink.out", "/dev/full"]);
+}
