@@ -71,7 +71,8 @@ pub fn run(log: &std::path::Path, topic: &str) -> anyhow::Result<Duration> {
                 let clean =
                     <Clean as stateless::Stateless>::new(config::parse(r#"{"bots":[]}"#)?, &setup)?;
                 let sessionize = <Sessionize as keyed::Keyed>::new(config::parse("{}")?, &setup)?;
-                let mut lane = Lane { clean, sessionize, rows: HashMap::new(), watermark: i64::MIN };
+                let mut lane =
+                    Lane { clean, sessionize, rows: HashMap::new(), watermark: i64::MIN };
                 let mut out = 0;
                 for frame in frames {
                     let Body::Records(records) = &frame.body else { continue };
@@ -109,8 +110,10 @@ impl Lane {
     fn batch(&mut self, timestamps: Vec<i64>, keys: Column, values: Column) -> anyhow::Result<u64> {
         let now = i64::MAX / 2;
         let watermarks = vec![i64::MIN; timestamps.len()];
-        let batch = StatelessBatch { timestamps, watermarks, now, keys, values, ..Default::default() };
-        let cleaned = stateless::run(&self.clean, &batch).map_err(|f| anyhow::anyhow!(f.message))?;
+        let batch =
+            StatelessBatch { timestamps, watermarks, now, keys, values, ..Default::default() };
+        let cleaned =
+            stateless::run(&self.clean, &batch).map_err(|f| anyhow::anyhow!(f.message))?;
         let timestamps = if cleaned.timestamps.is_empty() {
             cleaned.rows.iter().map(|r| batch.timestamps[*r as usize]).collect()
         } else {

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
     let filter = match EnvFilter::try_new(&cli.log) {
         Ok(filter) => filter,
         Err(e) => {
-            eprintln!("error: --log {:?}: {e}; write for example info or warn,plugin=debug", cli.log);
+            eprintln!(
+                "error: --log {:?}: {e}; write for example info or warn,plugin=debug",
+                cli.log
+            );
             return ExitCode::from(USAGE);
         }
     };
@@ -62,8 +65,19 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, without those that it has told already.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

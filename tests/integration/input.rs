@@ -22,6 +22,7 @@ checkpoint-interval = "20ms"
 path = "in.jsonl"
 format = "jsonl"
 key = "user"
+timestamp = "at"
 
 [topic.raw]
 from = "source.raw"
@@ -104,7 +105,15 @@ impl Site {
     #[track_caller]
     fn completes(&self, more: &[&str]) {
         stdout_of(self.run(more));
-        assert_eq!(by_key(&topic(&self.data(), "counts")), undisturbed());
+        self.is_complete();
+    }
+
+    #[track_caller]
+    fn is_complete(&self) {
+        for (key, records) in by_key(&topic(&self.data(), "counts")) {
+            assert_eq!(Some(&records), undisturbed().get(&key), "{key}");
+        }
+        assert_eq!(topic(&self.data(), "counts").len(), 600);
         assert_eq!(self.out(), 600);
     }
 
@@ -136,7 +145,7 @@ fn interrupt(child: Child) {
 }
 
 fn lines(range: std::ops::Range<usize>) -> String {
-    range.map(|i| format!("{{\"user\":\"u{}\",\"n\":{i}}}\n", i % 7)).collect()
+    range.map(|i| format!("{{\"user\":\"u{}\",\"at\":{i}}}\n", i % 7)).collect()
 }
 
 /// What comes out of the first 600 lines, by key.

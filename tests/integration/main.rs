@@ -1,5 +1,7 @@
 //! Tests of Wasmill as a whole: components in the engine, pipelines as processes.
 
+#![allow(clippy::unwrap_used)]
+
 mod batching;
 mod crash;
 mod evil;

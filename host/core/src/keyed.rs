@@ -255,13 +255,14 @@ impl Stage {
             (until, end) = (expiry, expiry);
             to = work.at + clocks[work.at..to].partition_point(|clock| *clock < end);
         }
+        let mut cut = None;
         for row in work.at..to {
             let key = flow.keys.bytes(row);
             let clock = flow.clocks[row];
             let now = flow.timestamps[row].max(clock);
             if let Some(last) = touched.get_mut(key) {
                 if clock >= last.saturating_add(ttl) {
-                    (to, end) = (row, end.min(last.saturating_add(ttl)));
+                    cut = Some((row, end.min(last.saturating_add(ttl))));
                     break;
                 }
                 *last = now.max(*last);
@@ -274,6 +275,7 @@ impl Stage {
                 self.forget(id)?;
             }
         }
+        (to, end) = cut.unwrap_or((to, end));
         let first = touched.values().min().map_or(i64::MAX, |t| t.saturating_add(ttl));
         if first < until {
             end = first;

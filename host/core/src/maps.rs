@@ -19,6 +19,10 @@ const SCAN_BYTES: usize = 4 << 20;
 /// Most entries that are read from the store at a time.
 const PAGE: usize = 1_024;
 
+/// An entry of the store.
+type Pair = (Vec<u8>, Vec<u8>);
+/// A walk through a layer, in one direction.
+type Walk<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, Option<&'a Vec<u8>>)> + 'a>;
 type Layer = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The map state of one stage of one task.
@@ -111,7 +115,7 @@ impl MapStore {
         }
         let range =
             (std::ops::Bound::Included(start.to_vec()), std::ops::Bound::Excluded(end.to_vec()));
-        let mut layers: [Box<dyn Iterator<Item = (&Vec<u8>, Option<&Vec<u8>>)>>; 3] = [
+        let mut layers: [Walk<'_>; 3] = [
             directed(writes.range(range.clone()).map(|(k, v)| (k, v.as_ref())), down),
             directed(self.open.range(range.clone()).map(|(k, v)| (k, v.as_ref())), down),
             directed(self.frozen.range(range).map(|(k, (v, _))| (k, v.as_ref())), down),
@@ -174,7 +178,7 @@ impl<'a> ColdScan<'a> {
         Self { cold, start: start.to_vec(), end: end.to_vec(), down, page, done: false }
     }
 
-    fn peek(&mut self) -> Result<Option<&(Vec<u8>, Vec<u8>)>, store::Error> {
+    fn peek(&mut self) -> Result<Option<&Pair>, store::Error> {
         if self.page.is_empty() && !self.done {
             let page = self.cold.scan(&self.start, &self.end, PAGE, self.down)?;
             self.done = page.len() < PAGE;
@@ -190,7 +194,7 @@ impl<'a> ColdScan<'a> {
         Ok(self.page.front())
     }
 
-    fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, store::Error> {
+    fn next(&mut self) -> Result<Option<Pair>, store::Error> {
         self.peek()?;
         Ok(self.page.pop_front())
     }

@@ -18,6 +18,8 @@ use crate::stateless::{self, Outputs, Step, original};
 use crate::store::Index;
 
 /// A stage of a task, of either kind.
+// A task has a few of them, which don't move.
+#[allow(clippy::large_enum_variant)]
 pub enum Stage {
     /// Without state.
     Stateless(stateless::Stage),
@@ -51,6 +53,8 @@ impl Stage {
 }
 
 /// What a task is told.
+// Made on the stack and used up at once: a box for each batch would cost more.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Fact {
     /// Records of an input, in order.
@@ -371,7 +375,13 @@ impl Task {
     }
 
     /// Sends what an input can't read as records to its dead letter queue: offset, bytes, reason.
-    pub fn refuse(&mut self, input: usize, unreadable: &[(i64, Vec<u8>, String)]) -> Effects {
+    pub fn refuse(
+        &mut self,
+        input: usize,
+        unreadable: &[(i64, Vec<u8>, String)],
+        now: i64,
+    ) -> Effects {
+        self.now = self.now.max(now);
         let source = self.source(input, unreadable.iter().map(|u| u.0).collect());
         let Some(edge) = self.layout.inputs[input].unreadable else { return Effects::default() };
         let mut rejected = Rejected::default();

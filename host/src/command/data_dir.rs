@@ -16,11 +16,11 @@ pub const VARIABLE: &str = "WASMILL_DATA_DIR";
 /// Where pipelines keep their data when nobody says otherwise, a folder for each.
 pub const ROOT: &str = ".wasmill";
 
-/// The data directory: `given` by `--data-dir`, else by the environment, else the only folder in
+/// The data directory: `given` by `--data-dir`, else by the environment, else the only one in
 /// `.wasmill`. One that was given need not exist.
 ///
 /// # Errors
-/// When there is no folder in `.wasmill`, or more than one, or it can't be read.
+/// When there is none in `.wasmill`, or more than one, or it can't be read.
 pub fn data_dir(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     choose(given, env::var_os(VARIABLE).map(PathBuf::from), Path::new(ROOT))
 }
@@ -86,7 +86,7 @@ fn folders(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         for entry in root.read_dir()? {
             let path = entry?.path();
-            if path.is_dir() {
+            if log(&path).join("COMMIT").exists() {
                 folders.push(path);
             }
         }
@@ -101,11 +101,15 @@ mod tests {
 
     use super::*;
 
+    fn make(data_dir: &Path) {
+        drop(Log::open(log(data_dir), Options::default()).unwrap());
+    }
+
     #[test]
     fn what_is_given_counts_before_the_environment_and_that_before_the_only_folder() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("weblog")).unwrap();
-        fs::write(root.path().join("a-file"), "").unwrap();
+        make(&root.path().join("weblog"));
+        fs::create_dir(root.path().join("a-folder")).unwrap();
         let (given, variable) = (Some("given".into()), Some(PathBuf::from("variable")));
         let chosen = |given, variable| choose(given, variable, root.path()).unwrap();
         assert_eq!(chosen(given, variable.clone()), PathBuf::from("given"));
@@ -120,8 +124,8 @@ mod tests {
         let error = |root: &Path| choose(None, None, root).unwrap_err().to_string();
         assert!(error(root.path()).contains("no data directory here"));
         assert!(error(&root.path().join("missing")).contains("Run a pipeline"));
-        fs::create_dir(root.path().join("b")).unwrap();
-        fs::create_dir(root.path().join("a")).unwrap();
+        make(&root.path().join("b"));
+        make(&root.path().join("a"));
         let message = error(root.path());
         assert!(message.contains("2 data directories"), "{message}");
         assert!(message.find("/a,").unwrap() < message.find("/b.").unwrap(), "{message}");

@@ -51,7 +51,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.data_dir.is_none() && data_dir.join("log/COMMIT").exists() {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
     }
-    pipeline::warn(&prepared);
     let workers = args.workers.map(usize::from);
     let report = execute(&prepared, data_dir, workers)?;
     if args.json {

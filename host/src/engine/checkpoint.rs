@@ -89,13 +89,15 @@ pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
         // A panic is reported through `Shared::error`.
         let _ = thread.join();
     }
+    let made = coordinator.commits;
     drop(commits);
     let _ = applier.join();
     let (elapsed, first) = result?;
     if let Some(error) = lock(&shared.error).take() {
         return Err(error);
     }
-    Ok(report(prepared, options, &log, &shared, (elapsed, first), was_complete))
+    let ran = Ran { elapsed, first, commits: made, was_complete, workers: count };
+    Ok(report(prepared, options, &log, &shared, &ran))
 }
 
 fn open_log(options: &Options) -> Result<Log, Error> {
@@ -412,25 +414,27 @@ fn open_input(
                 }
                 _ => None,
             };
-            let latest = source.is_some_and(|s| {
-                matches!(s.kind, SourceKind::Topic { start: Start::Latest, .. })
-            });
+            let latest = source
+                .is_some_and(|s| matches!(s.kind, SourceKind::Topic { start: Start::Latest, .. }));
             let place = match place {
-                Some(Place::Topic(position)) => position.clone(),
+                Some(Place::Topic(position)) => *position,
                 _ if latest => part.position_of(part.end_offset())?,
                 _ => Position::start(),
             };
             let until = source.filter(|s| s.bounded).map(|_| part.end_offset());
-            let reader = part.reader(place.clone());
+            let reader = part.reader(place);
             let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
             Ok(Input::new(Feed::Topic { reader, until, place }, idle_after))
         }
     }
 }
 
+/// When a file was changed last, and its length.
+type Stamp = (std::time::SystemTime, u64);
+
 /// The files of resources, as they were when they were last read.
 struct Watched {
-    files: Vec<(usize, Vec<Option<(std::time::SystemTime, u64)>>)>,
+    files: Vec<(usize, Vec<Option<Stamp>>)>,
     looked: Instant,
 }
 
@@ -444,7 +448,7 @@ impl Watched {
     }
 }
 
-fn stamps(prepared: &Prepared, stage: usize) -> Vec<Option<(std::time::SystemTime, u64)>> {
+fn stamps(prepared: &Prepared, stage: usize) -> Vec<Option<Stamp>> {
     let stamp = |path: &std::path::PathBuf| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.modified().ok()?, meta.len()))
@@ -595,14 +599,16 @@ impl Coordinator<'_> {
     }
 }
 
-fn report(
-    prepared: &Prepared,
-    options: &Options,
-    log: &Log,
-    shared: &Shared,
-    (elapsed, until_first_record): (Duration, Option<Duration>),
+/// What the coordinator knows of a run that is over.
+struct Ran {
+    elapsed: Duration,
+    first: Option<Duration>,
+    commits: u64,
     was_complete: bool,
-) -> Report {
+    workers: usize,
+}
+
+fn report(prepared: &Prepared, options: &Options, log: &Log, shared: &Shared, ran: &Ran) -> Report {
     let stages = lock(&shared.stages);
     let stage = |(i, stage): (usize, &wasmill_pipeline::Stage)| {
         let mut report =
@@ -616,11 +622,11 @@ fn report(
     Report {
         stages: prepared.pipeline.stages.iter().enumerate().map(stage).collect(),
         records: options.progress.records.load(Ordering::Relaxed),
-        elapsed,
-        until_first_record,
-        commits: log.epoch(),
+        elapsed: ran.elapsed,
+        until_first_record: ran.first,
+        commits: ran.commits,
         epoch: log.epoch(),
-        complete: shared.done.load(Ordering::Relaxed) > 0,
-        was_complete,
+        complete: shared.done.load(Ordering::Relaxed) == ran.workers,
+        was_complete: ran.was_complete,
     }
 }

@@ -113,9 +113,8 @@ fn load_plugin(
     };
     let path = find(pipeline, &stage.plugin, folders)
         .map_err(|(message, help)| problem("plugin", message, Some(help)))?;
-    let component = runtime
-        .load(&path, stage.trusted)
-        .map_err(|e| problem("plugin", e.to_string(), None))?;
+    let component =
+        runtime.load(&path, stage.trusted).map_err(|e| problem("plugin", e.to_string(), None))?;
     let resources: Vec<(String, PathBuf)> =
         stage.resources.iter().map(|r| (r.name.clone(), r.path.clone())).collect();
     let files = read_resources(&resources).map_err(|(name, message)| {
@@ -141,7 +140,8 @@ fn load_plugin(
             } else {
                 format!("config.{}", e.path)
             };
-            let help = format!("`wasmill describe {}` shows what it takes", path_text(&stage.plugin));
+            let help =
+                format!("`wasmill describe {}` shows what it takes", path_text(&stage.plugin));
             problem(&path, e.message, Some(help))
         }
         e => problem("plugin", e.to_string(), None),

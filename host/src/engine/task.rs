@@ -179,8 +179,7 @@ impl Run {
 
     fn step(&mut self, fact: Fact, now: i64) -> Result<(), Error> {
         let effects = self.task.step(fact, now);
-        let effects =
-            effects.map_err(|error| Error::Task { task: self.name.clone(), error })?;
+        let effects = effects.map_err(|error| Error::Task { task: self.name.clone(), error })?;
         self.bring_about(effects)
     }
 
@@ -232,7 +231,7 @@ impl Run {
                 if !bad.is_empty() {
                     let bad: Vec<_> =
                         bad.into_iter().map(|b| (b.offset, b.value, b.reason)).collect();
-                    let effects = self.task.refuse(index, &bad);
+                    let effects = self.task.refuse(index, &bad, now);
                     self.bring_about(effects)?;
                 }
                 if !records.offsets.is_empty() {
@@ -245,8 +244,7 @@ impl Run {
     }
 
     fn read_topic(&mut self, index: usize, now: i64) -> Result<bool, Error> {
-        let carried =
-            matches!(self.task.layout().inputs[index].clock, InputClock::Carried(_));
+        let carried = matches!(self.task.layout().inputs[index].clock, InputClock::Carried(_));
         let Feed::Topic { reader, until, place } = &mut self.inputs[index].feed else {
             unreachable!("only called for topics");
         };
@@ -351,7 +349,7 @@ impl Run {
             .iter()
             .map(|input| match &input.feed {
                 Feed::Source(reader) => Place::Source(reader.position().clone()),
-                Feed::Topic { place, .. } => Place::Topic(place.clone()),
+                Feed::Topic { place, .. } => Place::Topic(*place),
                 Feed::Ended => Place::Ended,
             })
             .collect();

@@ -120,7 +120,9 @@ fn error(e: MapError) -> m::Error {
 
 impl Host {
     fn maps(&mut self) -> Result<&mut Box<dyn MapAccess>> {
-        self.maps.as_mut().ok_or_else(|| wasmtime::Error::msg("map state is there for process only"))
+        self.maps
+            .as_mut()
+            .ok_or_else(|| wasmtime::Error::msg("map state is there for process only"))
     }
 }
 

@@ -154,7 +154,9 @@ impl Instance {
                 FailureKind::Timeout,
                 format!("the call ran longer than batch-time = {:?}", self.batch_time),
             ),
-            Some(Trap::StackOverflow) => (FailureKind::Stack, "the plugin used up its stack".into()),
+            Some(Trap::StackOverflow) => {
+                (FailureKind::Stack, "the plugin used up its stack".into())
+            }
             Some(trap) => (FailureKind::Trap, trap.to_string()),
             None => {
                 let text = e.root_cause().to_string();
@@ -178,9 +180,10 @@ impl Instance {
 
     pub(super) fn describe(&mut self) -> Result<Description, Error> {
         let result = self.call(0, |plugin, store| match plugin {
-            Plugin::Stateless(p) => {
-                p.wasmill_plugin_lifecycle().call_describe(store).map(convert::stateless_description)
-            }
+            Plugin::Stateless(p) => p
+                .wasmill_plugin_lifecycle()
+                .call_describe(store)
+                .map(convert::stateless_description),
             Plugin::Keyed(p) => {
                 p.wasmill_plugin_lifecycle().call_describe(store).map(convert::keyed_description)
             }
@@ -280,17 +283,18 @@ impl operator::Keyed for Guest {
         });
         let maps = self.instance.store.data_mut().maps.take();
         let maps = maps.expect("put there above, and nothing else takes it");
-        let result = result.and_then(|reply| {
-            reply.map(convert::keyed_reply).map_err(|f| self.failed(f.message))
-        });
+        let result = result
+            .and_then(|reply| reply.map(convert::keyed_reply).map_err(|f| self.failed(f.message)));
         (result, maps)
     }
 
     fn migrate(&mut self, old_version: u32, states: &Column) -> Result<Column, CallError> {
         let result = self.instance.call(0, |plugin, store| match plugin {
-            Plugin::Keyed(p) => p
-                .wasmill_plugin_migration()
-                .call_migrate(store, old_version, convert::column(states)),
+            Plugin::Keyed(p) => p.wasmill_plugin_migration().call_migrate(
+                store,
+                old_version,
+                convert::column(states),
+            ),
             Plugin::Stateless(_) => unreachable!("the kind was checked when it was loaded"),
         })?;
         result.map(convert::column_back).map_err(|f| self.failed(f.message))

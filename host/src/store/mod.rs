@@ -56,21 +56,22 @@ impl State {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| at(e.to_string()))?;
         }
-        let db = Database::builder().set_cache_size(cache.max(LEAST_CACHE_BYTES)).create(path).map_err(|e| {
-            at(match e {
-                redb::DatabaseError::DatabaseAlreadyOpen => {
-                    "in use by another process; stop that one first".into()
+        if !path.exists() {
+            // Made under another name first: a crash must not leave half of a file under this one.
+            let new = path.with_extension("redb.new");
+            match std::fs::remove_file(&new) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(at(e.to_string()));
                 }
-                e => format!(
-                    "can't be opened: {e}; if it is damaged, restore the data directory from a copy"
-                ),
-            })
-        })?;
-        let write = db.begin_write().map_err(|e| at(e.to_string()))?;
-        write.open_table(STATE).map_err(|e| at(e.to_string()))?;
-        write.open_table(DUE).map_err(|e| at(e.to_string()))?;
-        write.open_table(META).map_err(|e| at(e.to_string()))?;
-        write.commit().map_err(|e| at(e.to_string()))?;
+                _ => drop(create(&new, cache).map_err(at)?),
+            }
+            std::fs::rename(&new, path).map_err(|e| at(e.to_string()))?;
+            if let Some(folder) = path.parent() {
+                let folder = std::fs::File::open(folder).map_err(|e| at(e.to_string()))?;
+                folder.sync_all().map_err(|e| at(e.to_string()))?;
+            }
+        }
+        let db = create(path, cache).map_err(at)?;
         let view = View::of(&db).map_err(at)?;
         Ok(Self {
             path: Arc::new(path.to_owned()),
@@ -164,6 +165,26 @@ impl State {
     }
 }
 
+/// Opens a database, and makes what is missing of it.
+fn create(path: &Path, cache: usize) -> Result<Database, String> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache.max(LEAST_CACHE_BYTES));
+    let db = builder.create(path).map_err(|e| match e {
+        redb::DatabaseError::DatabaseAlreadyOpen => {
+            "in use by another process; stop that one first".to_owned()
+        }
+        e => format!(
+            "can't be opened: {e}; if it is damaged, restore the data directory from a copy"
+        ),
+    })?;
+    let write = db.begin_write().map_err(|e| e.to_string())?;
+    write.open_table(STATE).map_err(|e| e.to_string())?;
+    write.open_table(DUE).map_err(|e| e.to_string())?;
+    write.open_table(META).map_err(|e| e.to_string())?;
+    write.commit().map_err(|e| e.to_string())?;
+    Ok(db)
+}
+
 fn places(row: &Row) -> [i64; 3] {
     let touched = if row.touched == 0 { i64::MAX } else { row.touched };
     [row.next(TimeDomain::EventTime), row.next(TimeDomain::ProcessingTime), touched]
@@ -253,6 +274,16 @@ mod tests {
         std::fs::write(&other, b"nonsense").unwrap();
         let error = State::open(&other, 0).err().unwrap().to_string();
         assert!(error.contains("can't be opened"), "{error}");
+    }
+
+    #[test]
+    fn what_a_crash_left_while_the_file_was_made_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("0.redb.new"), [0; 4096]).unwrap();
+        let path = folder.path().join("0.redb");
+        apply(&State::open(&path, 0).unwrap(), vec![(name("a"), Some(row(b"1", None)))], 7);
+        assert_eq!(State::open(&path, 0).unwrap().applied().unwrap(), 7);
+        assert!(!folder.path().join("0.redb.new").exists());
     }
 
     #[test]

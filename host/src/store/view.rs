@@ -32,7 +32,13 @@ impl Cold for State {
         Ok(found.map(|guard| guard.value().to_vec()))
     }
 
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize, descending: bool) -> Result<Pairs, Error> {
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+        descending: bool,
+    ) -> Result<Pairs, Error> {
         if start >= end {
             return Ok(Vec::new());
         }

@@ -4,6 +4,8 @@
 /// Defines the conversions of everything that both worlds share. To be called in a crate that has
 /// the modules `wasmill::plugin::{types, logging}` and `exports::wasmill::plugin::lifecycle` of
 /// generated bindings at its root, and depends on this crate as `wasmill_abi`.
+// `crate` is meant to be the calling crate: the bindings are there.
+#[allow(clippy::crate_in_macro_def)]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! shared_conversions {

@@ -146,7 +146,7 @@ impl<'b> Emitter<'b> {
             added.values.truncate(headers);
             dropped.truncate(mark.emissions.div_ceil(8));
             if let Some(last) = dropped.last_mut()
-                && mark.emissions % 8 != 0
+                && !mark.emissions.is_multiple_of(8)
             {
                 *last &= (1 << (mark.emissions % 8)) - 1;
             }

@@ -13,12 +13,15 @@ use wasmill_abi::{Column, Failure, MapError, Maps};
 /// Reads of at most this many entries at a time when a scan is walked to its end.
 const SCAN_PAGE: u32 = 1_000;
 
+/// A write: map, slot, entry key, value or none for removal.
+type Write = (u16, u32, Vec<u8>, Option<Vec<u8>>);
+
 /// The buffered map access of one call.
 pub(crate) struct Buffer<'m> {
     maps: &'m mut dyn Maps,
     /// What has been read or written: entry key to value, by map and slot.
     known: HashMap<(u16, u32, Vec<u8>), Option<Vec<u8>>>,
-    writes: Vec<(u16, u32, Vec<u8>, Option<Vec<u8>>)>,
+    writes: Vec<Write>,
     failure: Option<MapError>,
 }
 

@@ -228,10 +228,8 @@ impl Harness {
             }],
             edges: (0..4).map(|topic| Edge::to(topic, 1, false)).collect(),
         };
-        let bound = Policy {
-            out_of_orderness_ms: options.out_of_orderness_ms,
-            idle_timeout_ms: None,
-        };
+        let bound =
+            Policy { out_of_orderness_ms: options.out_of_orderness_ms, idle_timeout_ms: None };
         Self {
             task: Task::new(layout, vec![stage]),
             ports,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Site, interrupt, lines};
-use crate::support::{program, root};
+use crate::support::{program, root, stdout_of, topic};
 
 /// The files below a folder that have this in their path.
 fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
@@ -57,7 +57,7 @@ fn a_damaged_commit_is_named_and_nothing_is_lost() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     };
-    damaged(&site, &commit, flip, &["damaged", "Restore", "backup"]);
+    damaged(&site, &commit, flip, &["damaged at byte", "restore the data directory"]);
     damaged(&site, &commit, |bytes| bytes.truncate(10), &["damaged"]);
     let sound = fs::read(&commit).unwrap();
     fs::remove_file(&commit).unwrap();
@@ -162,12 +162,15 @@ fn a_data_directory_that_cannot_be_made_is_named() {
     site.completes(&[]);
 }
 
-/// Nobody may write a file larger than this, as on a disk that is full.
+/// No file may get larger than 8 MiB, as on a disk that is full.
 #[test]
 fn a_full_disk_is_named_and_the_run_completes_when_there_is_room() {
     let site = Site::new();
+    let text = lines(0..600).replace('}', &format!(",\"pad\":\"{}\"}}", "x".repeat(50_000)));
+    fs::write(site.path().join("in.jsonl"), text).unwrap();
     let plugins = root().join("target/plugins").display().to_string();
-    let run = "trap '' XFSZ; ulimit -f 8; exec \"$0\" run count.toml --data-dir data --plugins \"$1\"";
+    let run = "trap '' XFSZ; ulimit -f 16384; \
+               exec \"$0\" run count.toml --data-dir data --plugins \"$1\"";
     let output = Command::new("sh")
         .args(["-c", run])
         .arg(program())
@@ -178,9 +181,12 @@ fn a_full_disk_is_named_and_the_run_completes_when_there_is_room() {
         .unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("data/") && errors.contains("File too large"), "{errors}");
+    assert!(errors.contains("cannot append to data/log/topics/"), "{errors}");
+    assert_eq!(errors.matches("File too large").count(), 1, "{errors}");
     assert!(!errors.contains("panicked"), "{errors}");
-    site.completes(&[]);
+    stdout_of(site.run(&[]));
+    assert_eq!(topic(&site.data(), "counts").len(), 600);
+    assert_eq!(site.out(), 600);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{Site, lines, undisturbed};
-use crate::support::{by_key, topic};
+use super::{Site, lines};
+use crate::support::topic;
 
 #[test]
 fn a_missing_pipeline_file_is_named() {
@@ -20,7 +20,7 @@ fn a_missing_pipeline_file_is_named() {
 fn an_unknown_key_is_shown_in_its_line_with_the_nearest_known_one() {
     let site = Site::new();
     site.change("plugin = ", "plugn = ");
-    let parts = ["unknown key \"plugn\"", "count.toml:16:1", "did you mean \"plugin\"?"];
+    let parts = ["unknown key \"plugn\"", "count.toml:17:1", "did you mean \"plugin\"?"];
     site.fails(2, &[], &parts);
     assert!(!site.data().exists(), "nothing is made before the pipeline is sound");
 }
@@ -30,7 +30,7 @@ fn all_problems_of_a_file_are_shown_at_once() {
     let site = Site::new();
     site.change("partitions = 2", "partitions = \"two\"");
     site.change("from = \"topic.raw\"", "from = \"topic.row\"");
-    let parts = ["count.toml:4:", "engine.partitions", "count.toml:17:", "topic.row", "topic.raw"];
+    let parts = ["count.toml:4:", "engine.partitions", "count.toml:18:", "topic.row", "topic.raw"];
     site.fails(2, &[], &parts);
 }
 
@@ -38,7 +38,7 @@ fn all_problems_of_a_file_are_shown_at_once() {
 fn text_that_is_no_toml_is_shown_in_its_line() {
     let site = Site::new();
     site.change("[stage.count]", "[stage.count");
-    site.fails(2, &[], &["count.toml:15:"]);
+    site.fails(2, &[], &["count.toml:16:"]);
 }
 
 #[test]
@@ -52,26 +52,34 @@ fn a_cycle_names_its_way() {
 fn a_plugin_that_is_missing_names_the_nearest_one_and_where_it_was_looked_for() {
     let site = Site::new();
     site.change("\"evil-keyed\"", "\"evil-kyed\"");
-    let parts = ["no plugin \"evil-kyed\"", "did you mean \"evil-keyed\"?", "count.toml:16:", "target/plugins"];
+    let parts = [
+        "no plugin \"evil-kyed\"",
+        "did you mean \"evil-keyed\"?",
+        "count.toml:17:",
+        "target/plugins",
+    ];
     site.fails(2, &[], &parts);
     site.change("\"evil-kyed\"", "\"./it.wasm\"");
-    site.fails(2, &[], &["there is no file", "it.wasm", "wasmill build", "count.toml:16:"]);
+    site.fails(2, &[], &["there is no file", "it.wasm", "wasmill build", "count.toml:17:"]);
     fs::write(site.path().join("it.wasm"), "no plugin").unwrap();
-    site.fails(2, &[], &["it.wasm: not a WebAssembly component", "count.toml:16:"]);
+    site.fails(2, &[], &["it.wasm: not a WebAssembly component", "count.toml:17:"]);
 }
 
 #[test]
 fn a_port_that_the_plugin_does_not_have_is_named_with_those_it_has() {
     let site = Site::new();
     site.change("\"stage.count\"", "\"stage.count.bots\"");
-    site.fails(2, &[], &["bots", "\"out\"", "count.toml:20:"]);
+    site.fails(2, &[], &["no output \"bots\"", "outputs of its plugin: out", "count.toml:21:"]);
 }
 
 #[test]
 fn a_configuration_that_the_plugin_refuses_is_shown_in_its_line() {
     let site = Site::new();
-    site.change("[topic.counts]", "[stage.count.config]\nignore = true\ncall = \"lop\"\n[topic.counts]");
-    let parts = ["lop", "count.toml:21:", "wasmill describe evil-keyed"];
+    site.change(
+        "[topic.counts]",
+        "[stage.count.config]\nignore = true\ncall = \"lop\"\n[topic.counts]",
+    );
+    let parts = ["lop", "count.toml:22:", "wasmill describe evil-keyed"];
     site.fails(2, &[], &parts);
 }
 
@@ -79,7 +87,7 @@ fn a_configuration_that_the_plugin_refuses_is_shown_in_its_line() {
 fn a_resource_that_is_missing_is_shown_in_its_line() {
     let site = Site::new();
     site.change("[topic.counts]", "[stage.count.resources]\ntable = \"table.csv\"\n[topic.counts]");
-    site.fails(2, &[], &["table.csv", "No such file", "count.toml:20:"]);
+    site.fails(2, &[], &["table.csv", "No such file", "count.toml:21:"]);
 }
 
 #[test]
@@ -87,7 +95,9 @@ fn an_input_file_that_is_missing_is_named_and_read_when_it_is_there() {
     let site = Site::new();
     let input = site.path().join("in.jsonl");
     fs::rename(&input, site.path().join("away")).unwrap();
-    site.fails(2, &[], &["source.raw", "in.jsonl", "count.toml:8:", "no file matches"]);
+    site.fails(2, &[], &["source.raw", "in.jsonl", "count.toml:8:", "No such file"]);
+    let glob = ["--set", "source.raw.path=*.log"];
+    site.fails(2, &glob, &["source.raw", "no file matches \"*.log\""]);
     fs::create_dir(&input).unwrap();
     site.fails(2, &[], &["source.raw", "in.jsonl", "folder"]);
     fs::remove_dir(&input).unwrap();
@@ -123,9 +133,13 @@ fn lines_that_are_no_json_are_dead_letters_that_name_their_place() {
     fs::write(site.path().join("in.jsonl"), text).unwrap();
     let output = site.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(by_key(&topic(&site.data(), "counts")), undisturbed());
+    site.is_complete();
     let dead = topic(&site.data(), "dead");
     assert_eq!(dead.len(), 2, "{dead:?}");
     assert_eq!(dead[0]["value"], "{\"user\":\"u1\",");
-    assert!(dead[0]["headers"].to_string().contains("in.jsonl"), "{}", dead[0]);
+    for part in
+        ["not JSON", "[\"wasmill.origin.topic\",\"raw\"]", "[\"wasmill.origin.offset\",\"100\"]"]
+    {
+        assert!(dead[0]["headers"].to_string().contains(part), "{} has no {part}", dead[0]);
+    }
 }
