@@ -3,7 +3,7 @@
 # Every plugin once: the packages below plugins/ that are components.
 PLUGINS := clean enrich sessionize aggregate dispatch
 # Plugins that only tests use: the packages below tests/plugins/.
-TEST_PLUGINS := evil evil-keyed
+TEST_PLUGINS := evil evil-keyed identity identity-keyed
 
 # What rust-toolchain.toml asks for.
 toolchain = $(shell sed -n 's/^$(1) *= *//p' rust-toolchain.toml | tr -d '[]" ')
@@ -39,7 +39,7 @@ setup: ## install the Rust toolchain, where it is not there yet
 	    "install it beforehand" >&2; exit 1; }
 
 build: setup plugins ## build the wasmill program and all plugins
-	cargo build --release --package wasmill --bin wasmill
+	cargo build --workspace --release --bins
 
 # Builds the packages $(1) as components and puts those that changed into their folder.
 define components
@@ -69,8 +69,9 @@ test: setup test-plugins ## check format, lints, tests and documentation
 	cargo test --workspace --release --doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps
 
-bench: build ## measure throughput and latency
-	cargo run --release --package wasmill-bench
+bench: test-plugins ## measure: a line for each figure, and whether it reaches its goal
+	cargo build --workspace --release --bins
+	$(TARGET_DIR)/release/wasmill-bench
 
 clean: ## remove everything that was built
 	rm -rf target
