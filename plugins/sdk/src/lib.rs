@@ -1,6 +1,7 @@
 //! Write Wasmill plugins in Rust.
 //!
-//! A plugin is a type that implements [`Stateless`] or [`Keyed`] and one line that exports it:
+//! A plugin is a type that implements [`Stateless`](stateless::Stateless) or
+//! [`Keyed`](keyed::Keyed), and one line that exports it:
 //!
 //! ```
 //! use wasmill_sdk::prelude::*;
