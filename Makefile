@@ -64,6 +64,7 @@ demo: build ## build everything and show what it does
 test: setup test-plugins ## check format, lints, tests and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
+	cargo build --workspace --release --bins
 	@if command -v cargo-nextest >/dev/null; then set -x; cargo nextest run --workspace --release; \
 	else set -x; cargo test --workspace --release --lib --bins --tests; fi
 	cargo test --workspace --release --doc
