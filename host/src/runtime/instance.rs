@@ -13,7 +13,7 @@ use wasmtime::{Store, Trap};
 use super::bindings::{keyed, stateless};
 use super::convert;
 use super::host::{Host, OutOfMemory};
-use super::load::{Component, Kind};
+use super::load::{Component, Kind, check_ports};
 use super::output::Output;
 use super::wasi::{self, Clock};
 use super::{EPOCH, Error, Runtime};
@@ -325,6 +325,7 @@ impl Runtime {
     ) -> Result<(Operator, Ports), Error> {
         let mut instance = Instance::new(self, component, settings)?;
         let ports = instance.configure(settings)?;
+        check_ports(&component.path, "the plugin, as configured,", &ports)?;
         let guest = Guest {
             runtime: self.clone(),
             component: component.clone(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use wasmill_abi::Description;
+use wasmill_abi::{Description, Ports};
 use wasmtime::component::Component as Code;
 use wasmtime::component::types::ComponentItem;
 
@@ -128,26 +128,30 @@ fn kind<'a>(
 fn check_description(component: &Component) -> Result<(), Error> {
     let d = &component.description;
     let bad = |message: String| Err(Error::NotAPlugin { path: component.path.clone(), message });
-    let inputs = d.ports.inputs.iter().map(|p| &p.name);
-    let outputs = d.ports.outputs.iter().map(|p| &p.name);
-    for (what, names) in [("input", inputs.collect::<Vec<_>>()), ("output", outputs.collect())] {
-        if names.is_empty() || names.len() > 64 {
-            return bad(format!(
-                "its description has {} {what}s, 1 to 64 are allowed",
-                names.len()
-            ));
-        }
-        for (i, name) in names.iter().enumerate() {
-            if names[..i].contains(name) {
-                return bad(format!("its description has two {what}s {name:?}"));
-            }
-        }
-    }
+    check_ports(&component.path, "its description", &d.ports)?;
     if d.maps.len() > 64 {
         return bad(format!("its description has {} maps, at most 64 are allowed", d.maps.len()));
     }
     if component.kind == Kind::Keyed && d.state_version == 0 {
         return bad("its description says state version 0, a keyed plugin counts from 1".into());
+    }
+    Ok(())
+}
+
+/// Checks ports that a plugin names, in its description or when it is configured.
+pub(super) fn check_ports(path: &Path, what: &str, ports: &Ports) -> Result<(), Error> {
+    let bad = |message: String| Err(Error::NotAPlugin { path: path.to_owned(), message });
+    let inputs = ports.inputs.iter().map(|p| &p.name);
+    let outputs = ports.outputs.iter().map(|p| &p.name);
+    for (side, names) in [("input", inputs.collect::<Vec<_>>()), ("output", outputs.collect())] {
+        if names.is_empty() || names.len() > 64 {
+            return bad(format!("{what} has {} {side}s, 1 to 64 are allowed", names.len()));
+        }
+        for (i, name) in names.iter().enumerate() {
+            if names[..i].contains(name) {
+                return bad(format!("{what} has two {side}s {name:?}"));
+            }
+        }
     }
     Ok(())
 }
