@@ -7,6 +7,15 @@ use tracing_subscriber::EnvFilter;
 
 mod command;
 
+/// State is many small values that come and go for weeks: this one keeps memory from fragmenting.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What is free goes back to the system within a second, so that a bound on memory is one.
+#[allow(unsafe_code)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static MALLOC_CONF: &[u8; 37] = b"dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+
 /// A stream processor whose every operator is a sandboxed WebAssembly component
 #[derive(Debug, clap::Parser)]
 #[command(name = "wasmill", version, arg_required_else_help = true)]

@@ -3,6 +3,8 @@
 
 mod files;
 mod keyed;
+mod lifecycle;
+mod migration;
 mod process;
 mod stateless;
 
@@ -41,6 +43,25 @@ fn component(name: &'static str) -> &'static Component {
     loaded.get_or_init(|| runtime().load(&support::plugin(name), false).unwrap())
 }
 
+/// The bytes of a plugin of the tests that carries these orders.
+fn ordered(name: &str, orders: &Value) -> Vec<u8> {
+    let mut bytes = std::fs::read(support::plugin(name)).unwrap();
+    let marks: Vec<usize> =
+        (0..bytes.len()).filter(|at| bytes[*at..].starts_with(misdeeds::MARK)).collect();
+    assert_eq!(marks.len(), 1, "{name} carries its orders once");
+    let room = &mut bytes[marks[0] + misdeeds::MARK.len()..marks[0] + misdeeds::BYTES];
+    assert!(room.iter().all(|b| *b == b' '), "{name} was built without orders");
+    let orders = orders.to_string();
+    room[..orders.len()].copy_from_slice(orders.as_bytes());
+    bytes
+}
+
+/// A plugin of the tests that carries orders, loaded; or why it can't be.
+fn obeying(name: &str, orders: &Value) -> Result<Component, Error> {
+    let path = format!("plugins/{name}.wasm");
+    runtime().load_bytes(std::path::Path::new(&path), &ordered(name, orders), false)
+}
+
 /// The limits of an evil stage, as the pipeline file would set them.
 struct Bounds {
     batch_time: std::time::Duration,
@@ -59,7 +80,7 @@ impl Default for Bounds {
     }
 }
 
-fn configured(name: &'static str, config: &Value, bounds: &Bounds) -> Result<Harness, Error> {
+fn configured(component: &Component, config: &Value, bounds: &Bounds) -> Result<Harness, Error> {
     let settings = Settings {
         config: config.to_string(),
         batch_time: bounds.batch_time,
@@ -67,14 +88,15 @@ fn configured(name: &'static str, config: &Value, bounds: &Bounds) -> Result<Har
         output_bytes: bounds.limits.output_bytes,
         ..Settings::default()
     };
-    let (operator, ports) = runtime().operator(component(name), &settings)?;
+    let (operator, ports) = runtime().operator(component, &settings)?;
     let options = Options { limits: bounds.limits, ..Options::default() };
     Ok(Harness::of(operator, ports, &options))
 }
 
 /// A plugin under test.
 fn harness(name: &'static str, config: &Value, bounds: &Bounds) -> Harness {
-    configured(name, config, bounds).unwrap_or_else(|e| panic!("{name} with {config}: {e}"))
+    configured(component(name), config, bounds)
+        .unwrap_or_else(|e| panic!("{name} with {config}: {e}"))
 }
 
 /// The dead letters of a run: value, class, reason. Each must name the plugin.

@@ -6,5 +6,6 @@ mod batching;
 mod crash;
 mod evil;
 mod input;
+mod retention;
 mod support;
 mod weblog;

@@ -28,6 +28,14 @@ struct Entry {
 
 const REMOVED: u32 = u32::MAX;
 
+/// The first bytes of a key as a number that has the same order.
+fn first_bytes(key: &[u8]) -> u128 {
+    let mut first = [0; 16];
+    let n = key.len().min(16);
+    first[..n].copy_from_slice(&key[..n]);
+    u128::from_be_bytes(first)
+}
+
 impl Changes {
     /// Adds a change: `key` and `value` append their bytes.
     ///
@@ -62,7 +70,16 @@ impl Changes {
     /// Puts changes into the order of their keys; of those with one key the last counts.
     pub fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.entries.sort_by(|a, b| key_of(bytes, a).cmp(key_of(bytes, b)));
+        // By their first bytes, which are at hand, then by what is behind them, then by age.
+        let mut order: Vec<(u128, u32)> = Vec::with_capacity(self.entries.len());
+        for (i, entry) in self.entries.iter().enumerate() {
+            order.push((first_bytes(key_of(bytes, entry)), i as u32));
+        }
+        order.sort_unstable_by(|a, b| {
+            let key = |i: u32| key_of(bytes, &self.entries[i as usize]);
+            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1))
+        });
+        self.entries = order.into_iter().map(|(_, i)| self.entries[i as usize]).collect();
         // Equal keys are in the order in which they were added: the last of them stays.
         let mut kept = 0;
         for i in 0..self.entries.len() {
@@ -127,34 +144,107 @@ impl Changes {
         }
         packs
     }
+}
 
-    /// Reads a pack and hands each change to `each`: store key, and value or none for removal.
-    ///
-    /// # Errors
-    /// [`Corrupt`] says what was expected; changes before that place have been handed out.
-    pub fn unpack(
-        mut pack: &[u8],
-        mut each: impl FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<(), Corrupt> {
-        let b = &mut pack;
-        if take(b, 1)? != [MAGIC] {
+/// Reads a pack, change by change.
+#[derive(Debug)]
+struct Unpack<'a> {
+    rest: &'a [u8],
+    left: u64,
+    key: Vec<u8>,
+    value: Option<&'a [u8]>,
+}
+
+impl<'a> Unpack<'a> {
+    fn new(mut pack: &'a [u8]) -> Result<Self, Corrupt> {
+        if take(&mut pack, 1)? != [MAGIC] {
             return Err(Corrupt("a pack of changes"));
         }
-        let mut key = Vec::new();
-        for _ in 0..varint(b)? {
-            let shared = varint(b)? as usize;
-            if shared > key.len() {
-                return Err(Corrupt("a shared prefix within the key before"));
-            }
-            key.truncate(shared);
-            let rest = varint(b)?;
-            key.extend_from_slice(take(b, rest)?);
-            match varint(b)? {
-                0 => each(&key, None),
-                n => each(&key, Some(take(b, n - 1)?)),
+        let left = varint(&mut pack)?;
+        Ok(Self { rest: pack, left, key: Vec::new(), value: None })
+    }
+
+    /// Goes to the next change; false when there is none.
+    fn advance(&mut self) -> Result<bool, Corrupt> {
+        let b = &mut self.rest;
+        if self.left == 0 {
+            return if b.is_empty() { Ok(false) } else { Err(Corrupt("the end of the pack")) };
+        }
+        self.left -= 1;
+        let shared = varint(b)? as usize;
+        if shared > self.key.len() {
+            return Err(Corrupt("a shared prefix within the key before"));
+        }
+        let before = self.key.get(shared).copied();
+        self.key.truncate(shared);
+        let rest = varint(b)?;
+        self.key.extend_from_slice(take(b, rest)?);
+        if self.key.get(shared).copied() < before {
+            return Err(Corrupt("keys in ascending order"));
+        }
+        self.value = match varint(b)? {
+            0 => None,
+            n => Some(take(b, n - 1)?),
+        };
+        Ok(true)
+    }
+}
+
+/// Reads packs, the oldest first, and hands out the last change of each key, in the order of the
+/// keys: store key, and value or none for removal.
+///
+/// # Errors
+/// [`Corrupt`] says what was expected, or the error of `each`; changes before that have been handed
+/// out.
+pub fn merge<'a, E: From<Corrupt>>(
+    packs: impl Iterator<Item = &'a [u8]>,
+    mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut readers = Vec::new();
+    for pack in packs {
+        let mut reader = Unpack::new(pack)?;
+        if reader.advance()? {
+            readers.push(reader);
+        }
+    }
+    // A heap of readers by hand: the least key on top, of equal keys that of the latest pack.
+    let mut heap: Vec<usize> = (0..readers.len()).collect();
+    for at in (0..heap.len() / 2).rev() {
+        sift(&readers, &mut heap, at);
+    }
+    let mut last: Option<Vec<u8>> = None;
+    while let Some(top) = heap.first().copied() {
+        let reader = &mut readers[top];
+        if last.as_deref() != Some(reader.key.as_slice()) {
+            each(&reader.key, reader.value)?;
+            let last = last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(&reader.key);
+        }
+        if !reader.advance()? {
+            heap.swap_remove(0);
+        }
+        sift(&readers, &mut heap, 0);
+    }
+    Ok(())
+}
+
+/// Lets the element at a place of the heap sink to where it belongs.
+fn sift(readers: &[Unpack<'_>], heap: &mut [usize], mut at: usize) {
+    let before = |a: usize, b: usize| (&readers[a].key, b).cmp(&(&readers[b].key, a)).is_lt();
+    loop {
+        let (left, right) = (2 * at + 1, 2 * at + 2);
+        let mut least = at;
+        for child in [left, right] {
+            if child < heap.len() && before(heap[child], heap[least]) {
+                least = child;
             }
         }
-        if b.is_empty() { Ok(()) } else { Err(Corrupt("the end of the pack")) }
+        if least == at {
+            return;
+        }
+        heap.swap(at, least);
+        at = least;
     }
 }
 
@@ -175,6 +265,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    type Change = (Vec<u8>, Option<Vec<u8>>);
+
+    fn merged(packs: &[&[u8]]) -> Vec<Change> {
+        let mut read = Vec::new();
+        merge(packs.iter().copied(), |key, value| {
+            read.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            Ok::<(), Corrupt>(())
+        })
+        .unwrap();
+        read
+    }
+
     proptest! {
         #[test]
         fn packs_hold_the_last_change_of_each_key(
@@ -191,16 +293,38 @@ mod tests {
             changes.sort();
             let mut read = Vec::new();
             for pack in changes.pack(most) {
-                Changes::unpack(&pack, |k, v| read.push((k.to_vec(), v.map(<[u8]>::to_vec))))
-                    .unwrap();
+                read.extend(merged(&[&pack]));
             }
             prop_assert_eq!(read, expected.into_iter().collect::<Vec<_>>());
         }
 
         #[test]
+        fn of_several_packs_the_last_one_counts(
+            epochs in proptest::collection::vec(proptest::collection::vec(
+                (proptest::collection::vec(0..4u8, 0..5), proptest::option::of(any::<u8>())),
+                0..20), 0..8),
+            most in 1..30usize) {
+            let mut expected = BTreeMap::new();
+            let mut packs = Vec::new();
+            for entries in &epochs {
+                let mut changes = Changes::default();
+                for (key, value) in entries {
+                    let value = value.map(|v| vec![v]);
+                    changes.put(key, value.as_deref());
+                    expected.insert(key.clone(), value);
+                }
+                changes.sort();
+                packs.extend(changes.pack(most));
+            }
+            let packs: Vec<&[u8]> = packs.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(merged(&packs), expected.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
         fn a_damaged_pack_is_an_error_not_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = Changes::unpack(&bytes, |_, _| {});
+            let each = |_: &[u8], _: Option<&[u8]>| Ok::<(), Corrupt>(());
+            let _ = merge([bytes.as_slice()].into_iter(), each);
         }
     }
 }

@@ -4,27 +4,31 @@
 //! Invariant: a row that the store has not applied yet is never evicted, so a lookup that misses
 //! memory finds the truth in the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use wasmill_abi::TimeDomain;
+use wasmill_abi::{Column, TimeDomain};
 
 use crate::change::Changes;
 use crate::filter::Filter;
-use crate::row::{Row, row_key};
+use crate::row::{Row, UNDATED, row_key};
+use crate::slab::Slab;
 use crate::store::{self, Cold, Index};
 
-/// What an entry costs besides its key and value, in bytes: itself, with the room that a growing
-/// vector keeps, its place in the table and in a time index, and what an allocator adds.
-const ENTRY_BYTES: usize = size_of::<Entry>() * 5 / 4 + 72;
+/// What an entry costs besides its key and value, in bytes: itself, its place in the table and in a
+/// time index, and what an allocator adds.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 72;
 /// How many entries the hand passes in one batch when it looks for something to evict.
 const HAND_STEPS: usize = 20_000;
 /// How many keys are read from a time index of the store at once.
 const PAGE: usize = 4_096;
 /// A time that no timer reaches: the last instant belongs to the end of the input.
 pub const NEVER: i64 = i64::MAX;
+
+/// What stands for the entry of a key that has none.
+pub const NO_ENTRY: u32 = u32::MAX;
 
 /// A key in memory.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub struct Entry {
     /// Whether it was used since the eviction hand last passed.
     used: bool,
     live: bool,
+    /// Whether it waits among those that held nothing.
+    empty: bool,
 }
 
 /// The keys of one stage of one task.
@@ -50,10 +56,12 @@ pub struct Keys {
     cold: Arc<dyn Cold>,
     /// Whether every key that exists is in memory.
     complete: bool,
-    entries: Vec<Entry>,
+    entries: Slab<Entry>,
     free: Vec<u32>,
     table: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
+    /// The keys of the batch that have no entry: hash and slot.
+    fresh: HashTable<(u64, u32)>,
     times: [BTreeSet<(i64, u32)>; 3],
     /// Every key whose place in the store's index is at or before this is in memory; none: all are.
     frontier: [Option<(i64, Vec<u8>)>; 3],
@@ -64,6 +72,10 @@ pub struct Keys {
     bytes: usize,
     budget: usize,
     hand: usize,
+    /// How many want every entry to stay.
+    pins: u32,
+    /// Keys that held nothing when their batch ended, the oldest first.
+    empties: VecDeque<u32>,
     /// Whether the hand has found nothing since the store last applied something.
     stuck: bool,
     /// The keys that the store may hold and memory does not.
@@ -89,10 +101,11 @@ impl Keys {
             stage,
             cold,
             complete,
-            entries: Vec::new(),
+            entries: Slab::new(),
             free: Vec::new(),
             table: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
+            fresh: HashTable::new(),
             times: Default::default(),
             frontier: [start(), start(), start()],
             dirty: Vec::new(),
@@ -102,6 +115,8 @@ impl Keys {
             bytes: 0,
             budget,
             hand: 0,
+            pins: 0,
+            empties: VecDeque::new(),
             stuck: false,
             evicted: if complete { Filter::empty() } else { Filter::all() },
             ttl_ms,
@@ -153,20 +168,47 @@ impl Keys {
     /// Begins a batch: no key is in it yet.
     pub fn begin(&mut self) {
         self.batch += 1;
+        self.fresh.clear();
     }
 
-    /// The entry of a key, loaded from the store if need be.
+    /// The hash of a key, for [`Keys::find`] and [`Keys::join_new`].
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The entry of a key, loaded from the store if need be; none for a key that holds nothing and
+    /// has no entry. [`Keys::make`] gives it one.
     ///
     /// # Errors
     /// When the store can't be read.
     #[inline]
-    pub fn find(&mut self, key: &[u8]) -> Result<u32, store::Error> {
-        let hash = self.hasher.hash_one(key);
+    pub fn find(&mut self, hash: u64, key: &[u8]) -> Result<Option<u32>, store::Error> {
         let entries = &self.entries;
         if let Some(id) = self.table.find(hash, |id| *entries[*id as usize].key == *key) {
-            return Ok(*id);
+            return Ok(Some(*id));
+        }
+        if self.complete || !self.evicted.may_hold(hash) {
+            return Ok(None);
         }
         self.load(hash, key)
+    }
+
+    /// Gives a key that has none an entry that holds nothing.
+    pub fn make(&mut self, key: &[u8]) -> u32 {
+        self.insert(self.hash(key), key, Row::default())
+    }
+
+    /// The slot in the batch of a key without entry; it joins with `next` if it is not in it yet.
+    /// `keys` are those of the batch, by slot. The second value says whether it joined.
+    #[inline]
+    pub fn join_new(&mut self, hash: u64, key: &[u8], keys: &Column, next: u32) -> (u32, bool) {
+        let found = self.fresh.find(hash, |(_, slot)| keys.bytes(*slot as usize) == key);
+        if let Some((_, slot)) = found {
+            return (*slot, false);
+        }
+        self.fresh.insert_unique(hash, (hash, next), |(hash, _)| *hash);
+        (next, true)
     }
 
     /// The slot of an entry in the batch; it joins with `next` if it is not in it yet. The second
@@ -190,18 +232,11 @@ impl Keys {
     }
 
     #[cold]
-    fn load(&mut self, hash: u64, key: &[u8]) -> Result<u32, store::Error> {
-        let row = if self.complete || !self.evicted.may_hold(hash) {
-            Row::default()
-        } else {
-            let mut name = Vec::with_capacity(3 + key.len());
-            row_key(self.stage, key, &mut name);
-            match self.cold.get(&name)? {
-                Some(bytes) => Row::decode(&bytes)?,
-                None => Row::default(),
-            }
-        };
-        Ok(self.insert(hash, key, row))
+    fn load(&mut self, hash: u64, key: &[u8]) -> Result<Option<u32>, store::Error> {
+        let mut name = Vec::with_capacity(3 + key.len());
+        row_key(self.stage, key, &mut name);
+        let Some(bytes) = self.cold.get(&name)? else { return Ok(None) };
+        Ok(Some(self.insert(hash, key, Row::decode(&bytes)?)))
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], row: Row) -> u32 {
@@ -216,6 +251,7 @@ impl Keys {
             slot: 0,
             used: true,
             live: true,
+            empty: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -239,7 +275,7 @@ impl Keys {
 
     fn places(&self, row: &Row) -> [i64; 3] {
         // A row from before the stage had a time to live is undated; its first touch dates it.
-        let dated = self.ttl_ms.is_some() && row.touched != 0;
+        let dated = self.ttl_ms.is_some() && row.touched != UNDATED;
         let exists = dated && (row.value.is_some() || self.keeps_empty);
         if row.timers.is_empty() {
             return [NEVER, NEVER, if exists { row.touched } else { NEVER }];
@@ -307,7 +343,7 @@ impl Keys {
                 _ => None,
             };
             for (_, key) in page {
-                self.find(&key)?;
+                self.find(self.hash(&key), &key)?;
             }
         }
     }
@@ -336,12 +372,31 @@ impl Keys {
         self.times[index as usize].first().map(|(time, _)| *time)
     }
 
-    /// Drops the keys of a batch that hold nothing, and evicts down to the budget.
+    /// Ends a batch: entries that hold nothing go, as soon as the store knows of it, and what is over
+    /// the budget is evicted.
     pub fn end_batch(&mut self, ids: &[u32]) {
-        for id in ids {
+        for id in ids.iter().filter(|id| **id != NO_ENTRY) {
             let entry = &self.entries[*id as usize];
-            if entry.dirty == 0 && self.is_nothing(&entry.row) {
-                self.remove(*id);
+            if !entry.empty && self.is_nothing(&entry.row) {
+                self.entries[*id as usize].empty = true;
+                self.empties.push_back(*id);
+            }
+        }
+        if self.pins > 0 {
+            return;
+        }
+        for _ in 0..2 * ids.len() + 64 {
+            let Some(id) = self.empties.pop_front() else { break };
+            let entry = &mut self.entries[id as usize];
+            let nothing = entry.live && Self::holds_nothing(&entry.row, self.keeps_empty);
+            if nothing && entry.dirty > self.applied {
+                // Its removal must be written first, and that of those behind it.
+                self.empties.push_front(id);
+                break;
+            }
+            entry.empty = false;
+            if nothing {
+                self.remove(id);
             }
         }
         if self.bytes > self.budget - self.budget / 4 && !self.stuck {
@@ -350,7 +405,21 @@ impl Keys {
     }
 
     fn is_nothing(&self, row: &Row) -> bool {
-        row.value.is_none() && row.timers.is_empty() && (!self.keeps_empty || row.touched == 0)
+        Self::holds_nothing(row, self.keeps_empty)
+    }
+
+    fn holds_nothing(row: &Row, keeps_empty: bool) -> bool {
+        row.value.is_none() && row.timers.is_empty() && (!keeps_empty || row.touched == UNDATED)
+    }
+
+    /// Until [`Keys::unpin`] no entry goes away: its id stays good beyond the end of a batch.
+    pub fn pin(&mut self) {
+        self.pins += 1;
+    }
+
+    /// Takes one [`Keys::pin`] back.
+    pub fn unpin(&mut self) {
+        self.pins -= 1;
     }
 
     /// Goes round like the hand of a clock: what was not used since the last time is evicted. What

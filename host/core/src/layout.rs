@@ -88,6 +88,13 @@ pub struct Edge {
     pub marks: bool,
 }
 
+impl Edge {
+    /// A way out that keeps keys.
+    pub fn to(topic: usize, partitions: u32, marks: bool) -> Self {
+        Self { topic, partitions, key_by: None, unkeyed: None, marks }
+    }
+}
+
 /// How records are keyed anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyBy {

@@ -23,6 +23,7 @@ pub mod operator;
 pub mod reject;
 pub mod route;
 pub mod row;
+mod slab;
 pub mod stateless;
 pub mod store;
 pub mod task;

@@ -20,18 +20,28 @@ pub struct Timer {
     pub time: i64,
 }
 
+/// What [`Row::touched`] is where nothing has dated the state.
+pub const UNDATED: i64 = i64::MIN;
+
 /// What is kept for one key of a stage besides its map entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The version of the plugin's state that `value` is written in.
     pub version: u32,
-    /// When a record last touched the key: its event time, or the watermark where that was later.
-    /// Only kept for stages with a `state-ttl`; otherwise 0.
+    /// When a record last touched the key: its event time, or the watermark where that was later;
+    /// for state that a timer made, when that timer was due. Only kept for stages with a
+    /// `state-ttl`; otherwise [`UNDATED`].
     pub touched: i64,
     /// The timers that are set.
     pub timers: Timers,
     /// The value state.
     pub value: Option<Box<[u8]>>,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self { version: 0, touched: UNDATED, timers: Timers::None, value: None }
+    }
 }
 
 /// The timers of a key. Most keys have one or none, which takes no memory of its own.
@@ -113,21 +123,18 @@ pub struct Corrupt(pub &'static str);
 impl Row {
     /// Appends the row's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_varint(out, u64::from(self.version));
-        out.extend_from_slice(&self.touched.to_le_bytes());
+        let (dated, present) = (self.touched != UNDATED, self.value.is_some());
+        put_varint(out, u64::from(self.version) << 2 | u64::from(dated) << 1 | u64::from(present));
+        if dated {
+            out.extend_from_slice(&self.touched.to_le_bytes());
+        }
         put_varint(out, self.timers.len() as u64);
         for timer in self.timers.iter() {
             out.push(timer.domain as u8);
             put_varint(out, timer.tag);
             out.extend_from_slice(&timer.time.to_le_bytes());
         }
-        match &self.value {
-            None => out.push(0),
-            Some(value) => {
-                out.push(1);
-                out.extend_from_slice(value);
-            }
-        }
+        out.extend_from_slice(self.value.as_deref().unwrap_or_default());
     }
 
     /// Reads a row.
@@ -136,8 +143,9 @@ impl Row {
     /// [`Corrupt`] says what was expected.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, Corrupt> {
         let b = &mut bytes;
-        let version = u32::try_from(varint(b)?).map_err(|_| Corrupt("a version below 2^32"))?;
-        let touched = i64::from_le_bytes(array(b)?);
+        let head = varint(b)?;
+        let version = u32::try_from(head >> 2).map_err(|_| Corrupt("a version below 2^32"))?;
+        let touched = if head & 2 == 0 { UNDATED } else { i64::from_le_bytes(array(b)?) };
         let count = varint(b)?;
         let mut timers = Timers::None;
         for _ in 0..count {
@@ -149,11 +157,10 @@ impl Row {
             };
             timers.push(Timer { domain, tag: varint(b)?, time: i64::from_le_bytes(array(b)?) });
         }
-        let [present] = array(b)?;
-        let value = match present {
-            0 if b.is_empty() => None,
-            1 => Some((*b).into()),
-            _ => return Err(Corrupt("a presence byte of 0 or 1")),
+        let value = match (head & 1, b.is_empty()) {
+            (1, _) => Some((*b).into()),
+            (_, true) => None,
+            _ => return Err(Corrupt("no bytes behind a row without value")),
         };
         Ok(Self { version, touched, timers, value })
     }

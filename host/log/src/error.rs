@@ -94,13 +94,12 @@ pub enum Error {
         supported: u32,
     },
     /// No topic has this name.
-    #[error("there is no topic {topic:?}{}", nearest.as_ref().map_or_else(
-        || ": create it first".to_owned(), |near| format!(", did you mean {near:?}?")))]
+    #[error("there is no topic {topic:?}{}", instead(nearest))]
     NoSuchTopic {
         /// The name asked for.
         topic: String,
-        /// The most similar name that exists.
-        nearest: Option<String>,
+        /// The most similar names that exist, the nearest first; none in an empty log.
+        nearest: Vec<String>,
     },
     /// The topic has fewer partitions.
     #[error("topic {topic:?} has partitions 0 to {}, there is no partition {partition}", count - 1)]
@@ -240,6 +239,17 @@ impl Error {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }
     }
+}
+
+/// What to ask for instead of a topic that does not exist.
+fn instead(nearest: &[String]) -> String {
+    let quoted: Vec<String> = nearest.iter().map(|name| format!("{name:?}")).collect();
+    let named = match quoted.split_last() {
+        None => return ", there are no topics yet: run the pipeline first".to_owned(),
+        Some((only, [])) => format!("is {only}"),
+        Some((last, others)) => format!("are {} and {last}", others.join(", ")),
+    };
+    format!(". The nearest {named}; `wasmill topic ls` lists them all")
 }
 
 fn hint(source: &io::Error) -> &'static str {

@@ -10,8 +10,10 @@
 //! lock                               held by the one writer; its content is the writer's process id
 //! COMMIT                             the commit point: which segments count, up to which byte, and
 //!                                    the payload; replaced as a whole (see the `manifest` module)
-//! topics/<topic>/<partition>/<base offset, 20 digits>.log
-//!                                    segments: frames one after the other (see [`frame`])
+//! topics/<topic>/<partition>/<number, 20 digits>.log
+//!                                    segments: frames one after the other (see [`frame`]); the
+//!                                    number is the offset of the first record, or the next that is
+//!                                    free where segments of nothing but watermarks come before it
 //! ```
 //!
 //! Everything below `topics` that `COMMIT` does not name is a leftover of a crash and is removed by

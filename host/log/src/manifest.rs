@@ -48,10 +48,26 @@ pub(crate) struct PartitionEntry {
 /// A segment file, as far as it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
-    /// The offset of its first record, which names the file.
+    /// The offset of its first record; of the next one when it has none but only watermarks.
     pub(crate) base: u64,
+    /// What names the file; none when that is `base`, which segments before it may have taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
     /// How many of its bytes count.
     pub(crate) bytes: u64,
+}
+
+impl Segment {
+    /// An empty segment behind `last`, whose next record has the offset `base`.
+    pub(crate) fn behind(last: Option<&Self>, base: u64) -> Self {
+        let least = last.map_or(0, |last| last.number() + 1);
+        Self { base, number: (least > base).then_some(least), bytes: 0 }
+    }
+
+    /// What names the file and orders the segments of a partition.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.unwrap_or(self.base)
+    }
 }
 
 impl Manifest {
@@ -128,14 +144,17 @@ impl PartitionEntry {
     }
 
     fn is_sound(&self) -> bool {
-        self.segments.windows(2).all(|pair| pair[0].base < pair[1].base)
+        let ascend =
+            |pair: &[Segment]| pair[0].number() < pair[1].number() && pair[0].base <= pair[1].base;
+        self.segments.windows(2).all(ascend)
+            && self.segments.iter().all(|s| s.number() >= s.base)
             && self.segments.last().map_or(self.end == 0, |last| last.base <= self.end)
     }
 }
 
-/// The file of the segment that begins at offset `base`.
-pub(crate) fn segment_path(partition_dir: &Path, base: u64) -> PathBuf {
-    partition_dir.join(format!("{base:020}.log"))
+/// The file of the segment with this number.
+pub(crate) fn segment_path(partition_dir: &Path, number: u64) -> PathBuf {
+    partition_dir.join(format!("{number:020}.log"))
 }
 
 #[cfg(test)]
@@ -144,11 +163,12 @@ mod tests {
     use serde_json::json;
 
     fn written(dir: &Path) -> (Manifest, Vec<u8>) {
+        let first = Segment { bytes: 9, ..Segment::behind(None, 7) };
         let topic = TopicEntry {
             options: TopicOptions::default(),
             partitions: vec![PartitionEntry {
                 end: u64::MAX,
-                segments: vec![Segment { base: 7, bytes: 9 }],
+                segments: vec![first, Segment { bytes: 3, ..Segment::behind(Some(&first), 7) }],
             }],
         };
         let payload = json!({"a": 0.1 + 0.2, "b": [u64::MAX, i64::MIN, 1e300], "c": "x\ny"});

@@ -157,6 +157,15 @@ impl Partition {
         state.trim_tail();
     }
 
+    /// Says where those stand who must not miss anything: what comes from `read` on is still to be
+    /// read, and with none there is nobody. Retention drops only what lies before, and nothing at
+    /// all before this was called once; so a process that does not know the readers drops nothing.
+    ///
+    /// To be called with positions of the last finished commit, at which a crash begins anew.
+    pub fn release(&self, read: Option<Position>) {
+        self.lock().segments.released = read.map_or(u64::MAX, |position| position.segment);
+    }
+
     /// A reader from `position` on, which sees what is appended at once, committed or not. A
     /// position that does not fit is an error of the first [`Reader::next`].
     pub fn reader(&self, position: Position) -> Reader {
@@ -187,7 +196,7 @@ impl Partition {
         {
             return Ok(Located::Memory { frame, bytes });
         }
-        if state.segments.list().last().is_some_and(|last| last.base == position.segment) {
+        if state.segments.list().last().is_some_and(|last| last.number() == position.segment) {
             self.flush(&mut state)?;
         }
         Ok(Located::File { path: state.segments.path(position.segment), limit })
@@ -217,10 +226,10 @@ impl Partition {
         let paths: Vec<PathBuf> = {
             let mut state = self.lock();
             state.segments.committed(&part.frozen.entry);
-            condemned.iter().map(|base| state.segments.path(*base)).collect()
+            condemned.iter().map(|number| state.segments.path(*number)).collect()
         };
-        let removed = |(base, path): (&u64, PathBuf)| match disk::remove(&path) {
-            Ok(()) => Some(*base),
+        let removed = |(number, path): (&u64, PathBuf)| match disk::remove(&path) {
+            Ok(()) => Some(*number),
             Err(error) => {
                 tracing::warn!("{error}; the next commit tries again");
                 None
@@ -240,7 +249,7 @@ impl Partition {
         seal.close(bytes, frame.base_offset);
         let written = state.segments.append(bytes, frame.end_offset());
         let at = state.guard(written)?;
-        state.tail.push(at.base, at.bytes, bytes.len(), frame);
+        state.tail.push(at.number(), at.bytes, bytes.len(), frame);
         Ok(())
     }
 
@@ -294,7 +303,7 @@ impl State {
     /// Forgets the frames of segments that were dropped.
     fn trim_tail(&mut self) {
         if let Some(first) = self.segments.list().first() {
-            self.tail.drop_before(first.base);
+            self.tail.drop_before(first.number());
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::manifest::Segment;
 pub struct Position {
     /// The offset of the next record wanted. Rows of the frame below it are to be skipped.
     pub offset: u64,
-    /// The base offset of the segment that has the frame.
+    /// The number of the segment that has the frame.
     pub segment: u64,
     /// Where the frame starts in the segment, in bytes.
     pub byte: u64,
@@ -49,8 +49,9 @@ impl Extent<'_> {
     /// Returns the length of the segment in bytes, or none at the end of the partition.
     pub(crate) fn settle(&self, position: &mut Position) -> Result<Option<u64>, Error> {
         if *position == Position::start() {
-            let first = self.start();
-            *position = Position { offset: first, segment: first, byte: 0 };
+            let offset = self.start();
+            let segment = self.segments.first().map_or(offset, Segment::number);
+            *position = Position { offset, segment, byte: 0 };
         }
         if position.offset > self.end {
             return Err(self.foreign(position, format!("the partition ends at {}", self.end)));
@@ -58,11 +59,12 @@ impl Extent<'_> {
         if self.segments.is_empty() {
             return Ok(None);
         }
-        let mut index = match self.segments.binary_search_by_key(&position.segment, |s| s.base) {
+        let mut index = match self.segments.binary_search_by_key(&position.segment, Segment::number)
+        {
             Ok(index) => index,
             Err(_) => {
                 *position = self.segment_of(position.offset)?;
-                self.segments.partition_point(|s| s.base < position.segment)
+                self.segments.partition_point(|s| s.number() < position.segment)
             }
         };
         while position.byte == self.segments[index].bytes {
@@ -73,7 +75,7 @@ impl Extent<'_> {
                 }
                 return Ok(None);
             };
-            (position.segment, position.byte) = (next.base, 0);
+            (position.segment, position.byte) = (next.number(), 0);
         }
         let bytes = self.segments[index].bytes;
         if position.byte > bytes {
@@ -88,8 +90,11 @@ impl Extent<'_> {
         if offset < self.start() {
             return Err(Error::Dropped { topic, partition, offset, start: self.start() });
         }
-        let after = self.segments.partition_point(|s| s.base <= offset);
-        let segment = after.checked_sub(1).map_or(0, |i| self.segments[i].base);
+        // Of those that begin there the first: its watermarks come before the record.
+        let at = self.segments.partition_point(|s| s.base < offset);
+        let begins = self.segments.get(at).filter(|s| s.base == offset);
+        let has = || Some(&self.segments[at.checked_sub(1)?]);
+        let segment = begins.or_else(has).map_or(0, Segment::number);
         let position = Position { offset, segment, byte: 0 };
         if offset > self.end {
             return Err(self.foreign(&position, format!("the partition ends at {}", self.end)));

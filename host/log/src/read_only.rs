@@ -145,7 +145,7 @@ impl CommittedPartition {
     pub(crate) fn has_dropped(&self, path: &Path) -> Result<bool, Error> {
         self.log.refresh()?;
         self.log.with_entry(&self.topic, self.partition, |entry| {
-            Ok(!entry.segments.iter().any(|segment| self.path(segment.base) == path))
+            Ok(!entry.segments.iter().any(|segment| self.path(segment.number()) == path))
         })
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Manifest, Error> {
         for (directory, partition) in partitions.iter().zip(&entry.partitions) {
             let directory = topics.join(name).join(directory);
             disk::create_dir(&directory)?;
-            let path = |s: &Segment| segment_path(&directory, s.base);
+            let path = |s: &Segment| segment_path(&directory, s.number());
             let files: Vec<PathBuf> = partition.segments.iter().map(path).collect();
             let names = files.iter().filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
             leftovers.compare(&directory, &names.collect::<Vec<_>>())?;

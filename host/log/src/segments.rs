@@ -27,14 +27,16 @@ pub(crate) struct Segments {
     buffer: Vec<u8>,
     /// The files written to in this run that a commit may still have to sync, ascending.
     files: Vec<SegmentFile>,
-    /// Segments dropped but perhaps named by the commit in force.
+    /// Numbers of segments dropped but perhaps named by the commit in force.
     condemned: Vec<u64>,
+    /// The number of the first segment that somebody still has to read, who must not miss anything.
+    pub(crate) released: u64,
 }
 
 /// A segment file that is open for appending or waits to be synced.
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentFile {
-    pub(crate) base: u64,
+    pub(crate) number: u64,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<File>,
     /// How many of its bytes are committed.
@@ -52,7 +54,7 @@ pub(crate) struct Frozen {
     pub(crate) changed: Vec<SegmentFile>,
     /// The directory, when it has files that are new.
     pub(crate) new_names: Option<PathBuf>,
-    /// The segments that it no longer names.
+    /// The numbers of the segments that it no longer names.
     pub(crate) condemned: Vec<u64>,
 }
 
@@ -61,7 +63,7 @@ impl Segments {
     pub(crate) fn recovered(dir: PathBuf, options: TopicOptions, entry: PartitionEntry) -> Self {
         let PartitionEntry { end, segments: list } = entry;
         let (buffer, files, condemned) = (Vec::new(), Vec::new(), Vec::new());
-        Self { dir, options, list, end, buffer, files, condemned }
+        Self { dir, options, list, end, buffer, files, condemned, released: 0 }
     }
 
     pub(crate) fn list(&self) -> &[Segment] {
@@ -73,8 +75,8 @@ impl Segments {
         self.end
     }
 
-    pub(crate) fn path(&self, base: u64) -> PathBuf {
-        segment_path(&self.dir, base)
+    pub(crate) fn path(&self, number: u64) -> PathBuf {
+        segment_path(&self.dir, number)
     }
 
     /// Appends a frame, after which the next record has the offset `end`. Returns the segment as it
@@ -110,21 +112,19 @@ impl Segments {
 
     /// Drops the segments of which every record is below `offset`, but never the last.
     pub(crate) fn drop_before(&mut self, offset: u64) {
-        let count = self.list.windows(2).take_while(|pair| pair[1].base <= offset).count();
-        self.drop_first(count);
+        let pairs = self.list.windows(2).take_while(|pair| pair[1].base <= offset);
+        self.discard(pairs.map(|pair| pair[0].number()).collect());
     }
 
-    /// Drops what the options don't keep.
+    /// Drops what was read and the options don't keep.
     pub(crate) fn retain(&mut self) {
-        if let Retention::Bytes(keep) = self.options.retention {
-            self.drop_first(surplus(&self.list, keep));
-        }
+        self.discard(expired(&self.list, self.options.retention, self.released));
     }
 
     /// What a commit needs to know. Everything must have been flushed.
     pub(crate) fn freeze(&self) -> Frozen {
-        let bytes = |base| self.find(base).map(|i| self.list[i].bytes);
-        let changed = |file: &&SegmentFile| bytes(file.base) != Some(file.synced_bytes);
+        let bytes = |number| self.find(number).map(|i| self.list[i].bytes);
+        let changed = |file: &&SegmentFile| bytes(file.number) != Some(file.synced_bytes);
         Frozen {
             entry: PartitionEntry { end: self.end, segments: self.list.clone() },
             changed: self.files.iter().filter(changed).cloned().collect(),
@@ -136,48 +136,48 @@ impl Segments {
     /// Notes that a commit is in force.
     pub(crate) fn committed(&mut self, entry: &PartitionEntry) {
         for segment in &entry.segments {
-            if let Ok(i) = self.files.binary_search_by_key(&segment.base, |file| file.base) {
+            let number = segment.number();
+            if let Ok(i) = self.files.binary_search_by_key(&number, |file| file.number) {
                 self.files[i].synced_bytes = segment.bytes;
                 self.files[i].named = true;
             }
         }
-        let active = self.list.last().map(|s| s.base);
+        let active = self.list.last().map(Segment::number);
         let list = &self.list;
         self.files.retain(|file| {
-            let segment = list.iter().find(|s| s.base == file.base);
-            active == Some(file.base) || segment.map(|s| s.bytes) != Some(file.synced_bytes)
+            let segment = list.iter().find(|s| s.number() == file.number);
+            active == Some(file.number) || segment.map(|s| s.bytes) != Some(file.synced_bytes)
         });
     }
 
     /// Notes that the files of dropped segments are gone.
-    pub(crate) fn removed(&mut self, bases: &[u64]) {
-        self.condemned.retain(|base| !bases.contains(base));
+    pub(crate) fn removed(&mut self, numbers: &[u64]) {
+        self.condemned.retain(|number| !numbers.contains(number));
     }
 
     /// Makes sure that the last segment has a file that is open and room for a frame.
     fn prepare(&mut self, frame_bytes: u64) -> Result<(), Error> {
         let last = self.list.last().copied().filter(|last| {
-            // A segment without a record can't be followed: both would have the same base offset.
-            last.bytes + frame_bytes <= self.options.segment_bytes || last.base == self.end
+            last.bytes == 0 || last.bytes + frame_bytes <= self.options.segment_bytes
         });
         let Some(last) = last else {
             self.flush()?;
-            let segment = Segment { base: self.end, bytes: 0 };
+            let segment = Segment::behind(self.list.last(), self.end);
             self.open(File::options().append(true).create_new(true), segment, false)?;
             self.list.push(segment);
             return Ok(());
         };
-        if self.files.last().is_none_or(|file| file.base != last.base) {
+        if self.files.last().is_none_or(|file| file.number != last.number()) {
             self.open(File::options().append(true), last, true)?;
         }
         Ok(())
     }
 
     fn open(&mut self, options: &OpenOptions, segment: Segment, named: bool) -> Result<(), Error> {
-        let Segment { base, bytes: synced_bytes } = segment;
-        let path = self.path(base);
+        let (number, synced_bytes) = (segment.number(), segment.bytes);
+        let path = self.path(number);
         let file = Arc::new(options.open(&path).map_err(Error::io(&path, "open"))?);
-        self.files.push(SegmentFile { base, path, file, synced_bytes, named });
+        self.files.push(SegmentFile { number, path, file, synced_bytes, named });
         Ok(())
     }
 
@@ -188,25 +188,41 @@ impl Segments {
         file.write_all(bytes).map_err(Error::io(path, "append to"))
     }
 
-    fn drop_first(&mut self, count: usize) {
-        let dropped: Vec<u64> = self.list.drain(..count).map(|s| s.base).collect();
-        self.files.retain(|file| !dropped.contains(&file.base));
-        self.condemned.extend(dropped);
+    fn discard(&mut self, numbers: Vec<u64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        self.list.retain(|segment| !numbers.contains(&segment.number()));
+        self.files.retain(|file| !numbers.contains(&file.number));
+        self.condemned.extend(numbers);
     }
 
-    fn find(&self, base: u64) -> Option<usize> {
-        self.list.binary_search_by_key(&base, |s| s.base).ok()
+    fn find(&self, number: u64) -> Option<usize> {
+        self.list.binary_search_by_key(&number, Segment::number).ok()
     }
 
     /// Whether `path` is one of the segments.
     pub(crate) fn contains(&self, path: &Path) -> bool {
-        self.list.iter().any(|s| self.path(s.base) == path)
+        self.list.iter().any(|s| self.path(s.number()) == path)
     }
 
     #[cfg(test)]
     pub(crate) fn replace_file(&mut self, file: File) {
         self.files.last_mut().expect("something was appended").file = Arc::new(file);
     }
+}
+
+/// The numbers of the segments that can go: of those that were read (their numbers are below
+/// `released`) what the retention does not keep, and those of nothing but watermarks, which nobody
+/// asks for any more. Never the last.
+fn expired(segments: &[Segment], retention: Retention, released: u64) -> Vec<u64> {
+    let surplus = match retention {
+        Retention::Bytes(keep) => surplus(segments, keep),
+        Retention::Forever => 0,
+    };
+    let read = segments.windows(2).take_while(|pair| pair[0].number() < released);
+    let goes = |(i, pair): &(usize, &[Segment])| *i < surplus || pair[0].base == pair[1].base;
+    read.enumerate().filter(goes).map(|(_, pair)| pair[0].number()).collect()
 }
 
 /// How many of the oldest segments can go when `keep` bytes are to be left; never all.
@@ -222,14 +238,73 @@ fn surplus(segments: &[Segment], keep: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Segments with these numbers of records and of bytes.
+    fn segments(sizes: &[(u64, u64)]) -> Vec<Segment> {
+        let mut all: Vec<Segment> = Vec::new();
+        let mut base = 0;
+        for (records, bytes) in sizes {
+            let mut segment = Segment::behind(all.last(), base);
+            segment.bytes = *bytes;
+            all.push(segment);
+            base += records;
+        }
+        all
+    }
 
     #[test]
     fn retention_by_bytes_keeps_at_least_the_bytes_and_the_last_segment() {
-        let segments = [10, 20, 30].map(|bytes| Segment { base: bytes, bytes });
+        let segments = segments(&[(1, 10), (1, 20), (1, 30)]);
         for (keep, gone) in [(0, 2), (30, 2), (31, 1), (50, 1), (51, 0), (100, 0)] {
             assert_eq!(surplus(&segments, keep), gone, "keep {keep}");
         }
         assert_eq!(surplus(&[], 0), 0);
+    }
+
+    #[test]
+    fn segments_without_a_record_have_numbers_of_their_own() {
+        let numbers = |sizes: &[(u64, u64)]| {
+            segments(sizes).iter().map(|s| (s.base, s.number())).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&[(3, 1), (2, 1), (1, 1)]), [(0, 0), (3, 3), (5, 5)]);
+        assert_eq!(
+            numbers(&[(0, 1), (0, 1), (1, 1), (9, 1), (1, 1)]),
+            [(0, 0), (0, 1), (0, 2), (1, 3), (10, 10)]
+        );
+    }
+
+    #[test]
+    fn segments_of_nothing_but_watermarks_go_once_they_were_read() {
+        let all = segments(&[(0, 9), (5, 9), (0, 9), (0, 9), (1, 9), (0, 9)]);
+        assert_eq!(expired(&all, Retention::Forever, 0), [0_u64; 0]);
+        assert_eq!(expired(&all, Retention::Forever, all[3].number()), [0, 5]);
+        assert_eq!(expired(&all, Retention::Forever, u64::MAX), [0, 5, 6]);
+        assert_eq!(expired(&all, Retention::Bytes(30), u64::MAX), [0, 1, 5, 6]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_somebody_has_to_read_and_the_last_segment_never_go(
+            sizes in prop::collection::vec((0..4_u64, 1..100_u64), 0..20),
+            keep in prop::option::of(0..500_u64),
+            released in 0..40_u64,
+        ) {
+            let all = segments(&sizes);
+            let retention = keep.map_or(Retention::Forever, Retention::Bytes);
+            let gone = expired(&all, retention, released);
+            prop_assert!(gone.iter().all(|number| *number < released));
+            let left = |s: &&Segment| !gone.contains(&s.number());
+            prop_assert!(all.last().is_none_or(|last| left(&last)));
+            let records = |s: &Segment| {
+                let next = all.iter().find(|n| n.number() > s.number());
+                next.map_or(0, |n| n.base - s.base)
+            };
+            if keep.is_none() {
+                prop_assert!(all.iter().filter(|s| !left(s)).all(|s| records(s) == 0));
+            }
+        }
     }
 }

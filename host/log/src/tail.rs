@@ -38,7 +38,7 @@ impl Tail {
         }
     }
 
-    /// Forgets the segments below the one that begins at offset `first`.
+    /// Forgets the segments before the one with the number `first`.
     pub(crate) fn drop_before(&mut self, first: u64) {
         while self.frames.front().is_some_and(|entry| entry.segment < first) {
             self.pop();

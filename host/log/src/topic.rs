@@ -9,7 +9,9 @@ use crate::{Error, Partition};
 /// The most partitions that a topic can have.
 pub(crate) const MAX_PARTITIONS: u32 = 65_536;
 
-/// Which records a topic keeps. Only whole segments are dropped, and never the last.
+/// Which records a topic keeps. Only whole segments are dropped, never the last, and none that
+/// [`Partition::release`] says is still to be read. Segments of nothing but watermarks always go
+/// once they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -17,8 +19,8 @@ pub enum Retention {
     /// All, until [`Partition::delete_before`].
     #[default]
     Forever,
-    /// At each [`crate::Log::freeze`], the oldest segments of a partition are dropped as long as at
-    /// least this many bytes are left in it.
+    /// At each [`crate::Log::freeze`], the oldest segments of a partition that were read are dropped
+    /// as long as at least this many bytes are left in it.
     Bytes(u64),
 }
 
@@ -56,13 +58,15 @@ pub(crate) fn check_name(topic: &str) -> Result<(), Error> {
     }
 }
 
+/// How many topics are suggested for one that does not exist.
+const SUGGESTIONS: usize = 3;
+
 /// The error for a topic that does not exist, which suggests the most similar of `known`.
 pub(crate) fn unknown<'a>(topic: &str, known: impl Iterator<Item = &'a String>) -> Error {
-    let nearest = known
-        .map(|name| (strsim::jaro_winkler(topic, name), name))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name.clone());
+    let likeness = |name: &'a String| (strsim::jaro_winkler(topic, name), name);
+    let mut nearest: Vec<_> = known.map(likeness).collect();
+    nearest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    let nearest = nearest.into_iter().take(SUGGESTIONS).map(|(_, name)| name.clone()).collect();
     Error::NoSuchTopic { topic: topic.to_owned(), nearest }
 }
 
@@ -91,10 +95,21 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_topic_gets_a_suggestion_and_a_strange_one_does_not() {
-        let known = ["orders".to_owned(), "payments".to_owned()];
+    fn a_topic_that_does_not_exist_gets_the_nearest_that_do() {
+        let known = ["clicks", "orders", "orders-late", "payments"].map(str::to_owned);
         let message = |name| unknown(name, known.iter()).to_string();
-        assert!(message("order").contains("did you mean \"orders\"?"));
-        assert!(message("zzz").contains("create it first"));
+        assert_eq!(
+            message("order"),
+            "there is no topic \"order\". The nearest are \"orders\", \"orders-late\" and \
+             \"payments\"; `wasmill topic ls` lists them all"
+        );
+        assert!(
+            message("paymnts").contains("nearest are \"payments\", "),
+            "{}",
+            message("paymnts")
+        );
+        let message = |known: &[String]| unknown("zzz", known.iter()).to_string();
+        assert!(message(&known[1..2]).contains("The nearest is \"orders\"; `wasmill topic ls`"));
+        assert!(message(&[]).contains("there are no topics yet: run the pipeline first"));
     }
 }

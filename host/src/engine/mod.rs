@@ -8,17 +8,21 @@ mod apply;
 mod checkpoint;
 mod cut;
 pub mod inspect;
+mod open;
 pub mod prepare;
 pub mod report;
+mod resources;
+mod retention;
+mod run;
 mod task;
 mod topology;
 mod worker;
 
 use std::path::PathBuf;
 
-pub use checkpoint::run;
 pub use prepare::Prepared;
 pub use report::Report;
+pub use run::run;
 
 /// How a pipeline is run.
 #[derive(Debug, Clone, Default)]

@@ -113,8 +113,8 @@ fn load_plugin(
     };
     let path = find(pipeline, &stage.plugin, folders)
         .map_err(|(message, help)| problem("plugin", message, Some(help)))?;
-    let component =
-        runtime.load(&path, stage.trusted).map_err(|e| problem("plugin", e.to_string(), None))?;
+    let blamed = |e: &runtime::Error| problem("plugin", e.to_string(), remedy(e));
+    let component = runtime.load(&path, stage.trusted).map_err(|e| blamed(&e))?;
     let resources: Vec<(String, PathBuf)> =
         stage.resources.iter().map(|r| (r.name.clone(), r.path.clone())).collect();
     let files = read_resources(&resources).map_err(|(name, message)| {
@@ -144,9 +144,24 @@ fn load_plugin(
                 format!("`wasmill describe {}` shows what it takes", path_text(&stage.plugin));
             problem(&path, e.message, Some(help))
         }
-        e => problem("plugin", e.to_string(), None),
+        e => blamed(&e),
     })?;
     Ok(StagePlugin { component, settings, ports, resources })
+}
+
+/// What to do about a component that can't be used, where that does not follow from the error.
+fn remedy(error: &runtime::Error) -> Option<String> {
+    match error {
+        runtime::Error::Start { .. } => Some(
+            "mend the plugin and build it again with `wasmill build`; `limits` of the stage say how \
+             much time and memory it gets while it is configured"
+                .into(),
+        ),
+        runtime::Error::NotAPlugin { .. } | runtime::Error::Import { .. } => {
+            Some("mend the plugin and build it again with `wasmill build`".into())
+        }
+        _ => None,
+    }
 }
 
 fn path_text(plugin: &PluginRef) -> String {

@@ -271,12 +271,13 @@ impl Run {
             }
             Body::Records(_) => {
                 let end = until.map_or(usize::MAX, |u| (u - frame.base_offset) as usize);
-                let records = records_of(&frame, first, end, carried);
+                let producer = frame.producer;
+                let records = records_of(frame, first, end, carried);
                 if !carried {
                     self.progress.add(records.offsets.len() as u64, 0);
                 }
                 self.touch(index);
-                let fact = Fact::Records { input: index, producer: frame.producer, records };
+                let fact = Fact::Records { input: index, producer, records };
                 self.step(fact, now)?;
             }
         }
@@ -377,15 +378,25 @@ impl Saved {
     }
 }
 
-/// The wanted rows of a frame.
-fn records_of(frame: &Frame, first: usize, end: usize, carried: bool) -> Records {
+/// The wanted rows of a frame: moved where they are all of it and nobody else has it, else copied.
+fn records_of(frame: Arc<Frame>, first: usize, end: usize, carried: bool) -> Records {
+    let base = frame.base_offset;
     let of = frame.records().expect("the caller has looked");
-    let end = end.min(of.timestamps.len());
-    let offset = |row: usize| (frame.base_offset + row as u64) as i64;
-    let column = |column: &Column| {
-        if first == 0 && end == column.len() {
-            return column.clone();
+    let (rows, end) = (of.timestamps.len(), end.min(of.timestamps.len()));
+    let offsets = (first..end).map(|row| (base + row as u64) as i64).collect();
+    let frame = match Arc::try_unwrap(frame) {
+        Ok(Frame { body: Body::Records(all), .. }) if (first, end) == (0, rows) => {
+            let wasmill_log::Records { timestamps, mut clocks, keys, values, headers } = all;
+            if !carried {
+                clocks.clear();
+            }
+            return Records { timestamps, clocks, keys, values, headers, offsets };
         }
+        Ok(frame) => Arc::new(frame),
+        Err(frame) => frame,
+    };
+    let of = frame.records().expect("the caller has looked");
+    let column = |column: &Column| {
         let mut part = Column::default();
         part.extend_range(column, first..end);
         part
@@ -400,6 +411,6 @@ fn records_of(frame: &Frame, first: usize, end: usize, carried: bool) -> Records
             (first..end).for_each(|row| part.push_row_of(headers, row));
             part
         }),
-        offsets: (first..end).map(offset).collect(),
+        offsets,
     }
 }

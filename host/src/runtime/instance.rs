@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use wasmill_abi::{
-    Column, Context, Description, KeyedBatch, KeyedReply, Ports, Resource, StatelessBatch,
-    StatelessReply,
+    Column, ConfigError, Context, Description, KeyedBatch, KeyedReply, Ports, Resource,
+    StatelessBatch, StatelessReply,
 };
 use wasmill_core::operator::{self, CallError, FailureKind, MapAccess, Operator};
 use wasmtime::component::ResourceTable;
@@ -17,6 +17,10 @@ use super::load::{Component, Kind, check_ports};
 use super::output::Output;
 use super::wasi::{self, Clock};
 use super::{EPOCH, Error, Runtime};
+
+/// Most characters that are shown of the path and of the message of a configuration error.
+const PATH_CHARS: usize = 200;
+const MESSAGE_CHARS: usize = 4_000;
 
 /// How an instance is set up and bounded.
 #[derive(Debug, Clone)]
@@ -188,9 +192,14 @@ impl Instance {
                 p.wasmill_plugin_lifecycle().call_describe(store).map(convert::keyed_description)
             }
         });
-        result.map_err(|e| Error::Start {
-            path: self.path.clone(),
-            message: format!("describe failed: {e}"),
+        result.map_err(|e| {
+            let message = match e.kind {
+                FailureKind::Timeout => {
+                    format!("describe failed: it took longer than {:?}", self.batch_time)
+                }
+                _ => format!("describe failed: {e}"),
+            };
+            Error::Start { path: self.path.clone(), message }
         })
     }
 
@@ -204,13 +213,29 @@ impl Instance {
             }
         });
         match result {
-            Ok(result) => result.map_err(Error::Config),
+            Ok(result) => result.map_err(|e| Error::Config(presentable(&e))),
             Err(e) => Err(Error::Start {
                 path: self.path.clone(),
                 message: format!("configure failed: {e}"),
             }),
         }
     }
+}
+
+/// What a plugin says of its configuration, for a terminal: bounded, and no control characters but
+/// ends of lines.
+fn presentable(e: &ConfigError) -> ConfigError {
+    let text = |text: &str, most: usize| {
+        let mut chars = text.chars();
+        let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+        let mut shown: String = chars.by_ref().take(most).map(plain).collect();
+        if chars.next().is_some() {
+            shown.push('…');
+        }
+        shown
+    };
+    let path = text(&e.path, PATH_CHARS).replace('\n', " ");
+    ConfigError { path, message: text(&e.message, MESSAGE_CHARS) }
 }
 
 /// A component as an operator of the engine.
@@ -296,8 +321,28 @@ impl operator::Keyed for Guest {
                 convert::column(states),
             ),
             Plugin::Stateless(_) => unreachable!("the kind was checked when it was loaded"),
-        })?;
-        result.map(convert::column_back).map_err(|f| self.failed(f.message))
+        });
+        let sound = |migrated: Column| match migrated.check("the migrated states") {
+            Ok(()) if migrated.len() == states.len() => Ok(migrated),
+            Ok(()) => {
+                let (found, expected) = (migrated.len(), states.len());
+                Err(format!("migrate returned {found} state(s) for {expected}"))
+            }
+            Err(e) => Err(e.to_string()),
+        };
+        let migrated = result.and_then(|migrated| {
+            let migrated =
+                migrated.map(convert::column_back).map_err(|f| self.failed(f.message))?;
+            sound(migrated).map_err(|message| {
+                let message = format!("plugin {}: {message}", self.name);
+                CallError::new(FailureKind::MalformedReply, message)
+            })
+        });
+        migrated.map_err(|e| {
+            let what_to_do = "the stored state is as it was: mend migrate, or run the version of the \
+                              plugin that wrote the state";
+            CallError::new(e.kind, format!("{}; {what_to_do}", e.message))
+        })
     }
 
     fn state_version(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! Loading a component: its code, its kind, its description.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmill_abi::{Description, Ports};
@@ -14,6 +15,10 @@ use super::{Error, Runtime};
 const PACKAGE: &str = "wasmill:plugin";
 /// Its version.
 const VERSION: &str = "0.1.0";
+/// Longest time that a plugin may take to describe itself.
+const DESCRIBE_TIME: Duration = Duration::from_secs(2);
+/// Most characters of a plugin's name, and of its version.
+const NAME_CHARS: usize = 100;
 
 /// The kind of a plugin: which of the two worlds it exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +88,8 @@ impl Runtime {
             code,
             trusted,
         };
-        let mut instance = Instance::new(self, &component, &Settings::default())?;
+        let settings = Settings { batch_time: DESCRIBE_TIME, ..Settings::default() };
+        let mut instance = Instance::new(self, &component, &settings)?;
         component.description = instance.describe()?;
         check_description(&component)?;
         Ok(component)
@@ -128,6 +134,17 @@ fn kind<'a>(
 fn check_description(component: &Component) -> Result<(), Error> {
     let d = &component.description;
     let bad = |message: String| Err(Error::NotAPlugin { path: component.path.clone(), message });
+    for (what, text) in [("name", &d.name), ("version", &d.version)] {
+        // They stand in messages, headers and logs.
+        let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        if !plain || !(1..=NAME_CHARS).contains(&text.chars().count()) {
+            let found: String = text.chars().take(NAME_CHARS).collect();
+            return bad(format!(
+                "its description has the {what} {found:?}, expected 1 to {NAME_CHARS} characters \
+                 without spaces"
+            ));
+        }
+    }
     check_ports(&component.path, "its description", &d.ports)?;
     if d.maps.len() > 64 {
         return bad(format!("its description has {} maps, at most 64 are allowed", d.maps.len()));

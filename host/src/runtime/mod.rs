@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::Linker;
-use wasmtime::{Cache, CacheConfig, Config, Engine};
+use wasmtime::{Cache, CacheConfig, Config, Engine, ProfilingStrategy};
 
 use host::Host;
 pub use instance::Settings;
@@ -132,6 +132,10 @@ impl Side {
         let failed = |e: wasmtime::Error| Error::Engine(format!("{e:#}"));
         let mut config = Config::new();
         config.wasm_component_model(true).epoch_interruption(epochs);
+        // For `perf`, which then names the functions of plugins.
+        if std::env::var_os("WASMILL_PERF_MAP").is_some() {
+            config.profiler(ProfilingStrategy::PerfMap);
+        }
         if let Some(folder) = cache {
             let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
             let mut settings = CacheConfig::new();

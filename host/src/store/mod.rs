@@ -14,8 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase, TableDefinition};
 use wasmill_abi::TimeDomain;
-use wasmill_core::change::Changes;
-use wasmill_core::row::{self, Name, Row};
+use wasmill_core::change;
+use wasmill_core::row::{self, Name, Row, UNDATED};
 use wasmill_core::store::Index;
 
 use view::View;
@@ -24,6 +24,9 @@ const STATE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
 const DUE: TableDefinition<&[u8], ()> = TableDefinition::new("due");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const APPLIED: &str = "changelog-offset";
+
+/// How many bytes of moves in the time indexes are gathered before they are carried out.
+const MOVES_BYTES: usize = 4 << 20;
 
 /// What redb caches of a file at least, in bytes; what is hot is cached by the task itself.
 const LEAST_CACHE_BYTES: usize = 4 << 20;
@@ -109,52 +112,26 @@ impl State {
         packs: impl Iterator<Item = &'a [u8]>,
         offset: u64,
     ) -> Result<(), Error> {
-        let mut changes = Changes::default();
-        for pack in packs {
-            Changes::unpack(pack, |key, value| changes.put(key, value))
-                .map_err(|e| self.at(format!("the changelog is damaged: {e}")))?;
-        }
-        changes.sort();
         let write = self.db.begin_write().map_err(|e| self.at(e))?;
         {
             let mut state = write.open_table(STATE).map_err(|e| self.at(e))?;
             let mut due = write.open_table(DUE).map_err(|e| self.at(e))?;
-            let mut moves = Vec::new();
-            for (key, value) in changes.iter() {
+            let mut moves = Moves::default();
+            let merged = change::merge(packs, |key, value| {
                 let old = match value {
-                    Some(value) => state.insert(key, value),
-                    None => state.remove(key),
+                    Some(value) => state.insert(key, value)?,
+                    None => state.remove(key)?,
                 };
-                let old = old.map_err(|e| self.at(e))?;
                 let old = old.as_ref().map(|guard| guard.value());
-                if let Name::Row { stage, key } = row::name(key).map_err(|e| self.at(e))? {
-                    let places = |bytes: Option<&[u8]>| match bytes {
-                        None => Ok([i64::MAX; 3]),
-                        Some(bytes) => Row::decode(bytes).map(|row| places(&row)),
-                    };
-                    let before = places(old).map_err(|e| self.at(e))?;
-                    let after = places(value).map_err(|e| self.at(e))?;
-                    for i in 0..3 {
-                        if before[i] == after[i] {
-                            continue;
-                        }
-                        for (time, keep) in [(before[i], false), (after[i], true)] {
-                            if time != i64::MAX {
-                                moves.push((due_key(stage, Index::ALL[i], time, key), keep));
-                            }
-                        }
-                    }
+                if let Name::Row { stage, key } = row::name(key)? {
+                    moves.add(stage, key, places_of(old)?, places_of(value)?);
                 }
-            }
-            moves.sort();
-            for (key, keep) in moves {
-                let done = if keep {
-                    due.insert(key.as_slice(), ()).map(drop)
-                } else {
-                    due.remove(key.as_slice()).map(drop)
-                };
-                done.map_err(|e| self.at(e))?;
-            }
+                if moves.is_full() { moves.carry_out(&mut due) } else { Ok(()) }
+            });
+            merged.and_then(|()| moves.carry_out(&mut due)).map_err(|e| match e {
+                Failed::Pack(e) => self.at(format!("the changelog is damaged: {e}")),
+                Failed::File(e) => self.at(e),
+            })?;
             let mut meta = write.open_table(META).map_err(|e| self.at(e))?;
             meta.insert(APPLIED, offset).map_err(|e| self.at(e))?;
         }
@@ -185,18 +162,84 @@ fn create(path: &Path, cache: usize) -> Result<Database, String> {
     Ok(db)
 }
 
-fn places(row: &Row) -> [i64; 3] {
-    let touched = if row.touched == 0 { i64::MAX } else { row.touched };
-    [row.next(TimeDomain::EventTime), row.next(TimeDomain::ProcessingTime), touched]
+/// Why changes could not be applied.
+enum Failed {
+    Pack(row::Corrupt),
+    File(redb::StorageError),
+}
+
+impl From<row::Corrupt> for Failed {
+    fn from(e: row::Corrupt) -> Self {
+        Self::Pack(e)
+    }
+}
+
+impl From<redb::StorageError> for Failed {
+    fn from(e: redb::StorageError) -> Self {
+        Self::File(e)
+    }
+}
+
+/// Where a row is in the time indexes; the greatest time where it is not in one.
+fn places_of(row: Option<&[u8]>) -> Result<[i64; 3], row::Corrupt> {
+    let Some(bytes) = row else { return Ok([i64::MAX; 3]) };
+    let row = Row::decode(bytes)?;
+    let touched = if row.touched == UNDATED { i64::MAX } else { row.touched };
+    Ok([row.next(TimeDomain::EventTime), row.next(TimeDomain::ProcessingTime), touched])
+}
+
+/// Moves in the time indexes: they are carried out in the order of the indexes, many at a time.
+#[derive(Default)]
+struct Moves {
+    bytes: Vec<u8>,
+    /// Where each key of an index starts and ends in the bytes, and whether it is to be there.
+    moves: Vec<(usize, usize, bool)>,
+}
+
+impl Moves {
+    fn add(&mut self, stage: u16, key: &[u8], before: [i64; 3], after: [i64; 3]) {
+        for i in (0..3).filter(|i| before[*i] != after[*i]) {
+            for (time, keep) in [(before[i], false), (after[i], true)] {
+                if time != i64::MAX {
+                    let start = self.bytes.len();
+                    put_due_key(&mut self.bytes, stage, Index::ALL[i], time, key);
+                    self.moves.push((start, self.bytes.len(), keep));
+                }
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() > MOVES_BYTES
+    }
+
+    fn carry_out(&mut self, due: &mut redb::Table<'_, &[u8], ()>) -> Result<(), Failed> {
+        let (bytes, moves) = (&self.bytes, &mut self.moves);
+        moves.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
+        for (start, end, keep) in moves.drain(..) {
+            let key = &bytes[start..end];
+            if keep {
+                due.insert(key, ())?;
+            } else {
+                due.remove(key)?;
+            }
+        }
+        self.bytes.clear();
+        Ok(())
+    }
 }
 
 fn due_key(stage: u16, index: Index, time: i64, key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(11 + key.len());
+    put_due_key(&mut out, stage, index, time, key);
+    out
+}
+
+fn put_due_key(out: &mut Vec<u8>, stage: u16, index: Index, time: i64, key: &[u8]) {
     out.extend_from_slice(&stage.to_be_bytes());
     out.push(index as u8);
-    out.extend_from_slice(&((time as u64) ^ (1 << 63)).to_be_bytes());
+    out.extend_from_slice(&(time.cast_unsigned() ^ (1 << 63)).to_be_bytes());
     out.extend_from_slice(key);
-    out
 }
 
 #[cfg(test)]
@@ -210,7 +253,7 @@ mod tests {
             .map(|time| Timer { domain: TimeDomain::EventTime, tag: 1, time })
             .into_iter()
             .collect();
-        let row = Row { version: 1, touched: 0, timers, value: Some(value.into()) };
+        let row = Row { version: 1, touched: UNDATED, timers, value: Some(value.into()) };
         let mut bytes = Vec::new();
         row.encode(&mut bytes);
         bytes

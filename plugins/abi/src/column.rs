@@ -28,6 +28,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
+// What is read of every record is inlined by force: a call costs a component more than the work.
+#[allow(clippy::inline_always)]
 impl Column {
     /// An empty column with room for `rows` elements of `bytes` bytes in all.
     pub fn with_capacity(rows: usize, bytes: usize) -> Self {
@@ -60,7 +62,7 @@ impl Column {
     ///
     /// # Panics
     /// When a validity bitmap is there and `i` is beyond it.
-    #[inline]
+    #[inline(always)]
     pub fn is_null(&self, i: usize) -> bool {
         !self.validity.is_empty() && self.validity[i / 8] & (1 << (i % 8)) == 0
     }
@@ -69,7 +71,7 @@ impl Column {
     ///
     /// # Panics
     /// When `i` is not below [`Column::len`].
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, i: usize) -> Option<&[u8]> {
         if self.is_null(i) { None } else { Some(self.bytes(i)) }
     }
@@ -78,7 +80,7 @@ impl Column {
     ///
     /// # Panics
     /// When `i` is not below [`Column::len`].
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self, i: usize) -> &[u8] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         &self.data[start..self.ends[i] as usize]

@@ -29,6 +29,8 @@ pub struct Aggregate {
     config: Config,
     top: usize,
     rank_by: String,
+    /// The name of the user's field as JSON.
+    user_name: Vec<u8>,
 }
 
 /// The state of a key: its open windows in the order of their ends.
@@ -43,6 +45,9 @@ enum Contribution<'a> {
     Visit(Session),
     Place(Place),
 }
+
+/// The key of a user's entries in the map state: the start of the window, and the user.
+struct Entry(Vec<u8>);
 
 impl Keyed for Aggregate {
     type Config = Config;
@@ -72,7 +77,25 @@ impl Keyed for Aggregate {
         config.check()?;
         let top = config.top.unwrap_or(DEFAULT_TOP) as usize;
         let rank_by = config.rank_by.clone().unwrap_or_else(|| "count".to_owned());
-        Ok(Self { config, top, rank_by })
+        let user_name =
+            serde_json::to_vec(&config.user_field).expect("text can be written as JSON");
+        Ok(Self { config, top, rank_by, user_name })
+    }
+
+    fn prefetch(&self, record: &Record<'_>, wanted: &mut Wanted<'_>) {
+        let (Measure::Pages, Some(windows)) = (self.config.measure, &self.config.window) else {
+            return wanted.nothing();
+        };
+        let Some(user) = record.value().and_then(|json| fields::guess(json, &self.user_name))
+        else {
+            return;
+        };
+        let mut entry = Entry::new(user);
+        for window in windows.assign(record.timestamp()) {
+            if !window.is_late(self.config.lateness.ms(), record.watermark()) {
+                wanted.entry(USERS, entry.of(window));
+            }
+        }
     }
 
     fn process(
@@ -198,13 +221,24 @@ impl Aggregate {
     }
 }
 
+impl Entry {
+    fn new(user: &[u8]) -> Self {
+        Self([&[0; 8], user].concat())
+    }
+
+    /// The key for a window.
+    fn of(&mut self, window: Window) -> &[u8] {
+        self.0[..8].copy_from_slice(&entry_prefix(window.start));
+        &self.0
+    }
+}
+
 fn count_view(pages: &mut Pages, window: Window, user: &str, ctx: &mut Context<'_, '_>) {
-    let mut entry = Vec::with_capacity(8 + user.len());
-    entry.extend_from_slice(&entry_prefix(window.start));
-    entry.extend_from_slice(user.as_bytes());
+    let mut entry = Entry::new(user.as_bytes());
+    let entry = entry.of(window);
     let mut users = ctx.map(USERS);
-    if users.get(&entry).is_none() {
-        users.put(&entry, &[]);
+    if !users.contains(entry) {
+        users.put(entry, &[]);
         pages.unique_users += 1;
     }
     pages.count += 1;

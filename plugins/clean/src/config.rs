@@ -16,6 +16,8 @@ pub struct Config {
     pub decode_percent: bool,
     /// Whether `//` in a path becomes `/`.
     pub collapse_slashes: bool,
+    /// Whether `.` and `..` are worked out of a path (RFC 3986, 5.2.4): `/a/./b/../c` becomes `/a/c`.
+    pub remove_dot_segments: bool,
     /// Whether `#` and what follows is cut off a target.
     pub drop_fragment: bool,
     /// Whether the host of the referrer and of the `host` field is put into lower case.
@@ -49,6 +51,7 @@ impl Default for Config {
             user: User::Ip,
             decode_percent: true,
             collapse_slashes: true,
+            remove_dot_segments: true,
             drop_fragment: true,
             lower_host: true,
             index_files: Vec::new(),

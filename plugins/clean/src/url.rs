@@ -27,6 +27,7 @@ pub struct Target<'a> {
 pub struct Normalizer {
     decode_percent: bool,
     collapse_slashes: bool,
+    remove_dot_segments: bool,
     drop_fragment: bool,
     drop_query: bool,
     /// Whether hosts are put into lower case where they are written.
@@ -69,6 +70,7 @@ impl Normalizer {
         Ok(Self {
             decode_percent: config.decode_percent,
             collapse_slashes: config.collapse_slashes,
+            remove_dot_segments: config.remove_dot_segments,
             drop_fragment: config.drop_fragment,
             drop_query: config.drop_query == DropQuery::All(true),
             lower_host: config.lower_host,
@@ -114,16 +116,30 @@ impl Normalizer {
 
     #[inline]
     fn path_without_escapes<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
-        let mut path = Cow::Borrowed(path);
-        if self.collapse_slashes && has_double_slash(&path) {
-            path.to_mut().dedup_by(|b, a| *a == b'/' && *b == b'/');
-        }
+        let mut path =
+            if is_suspect(path) { self.rebuild_segments(path) } else { Cow::Borrowed(path) };
         if let Some(name) = self.index_files.iter().find(|name| path.ends_with(name)) {
             let length = path.len() - name.len() + 1;
             match &mut path {
                 Cow::Borrowed(bytes) => *bytes = &bytes[..length],
                 Cow::Owned(bytes) => bytes.truncate(length),
             }
+        }
+        path
+    }
+
+    /// Slashes first, so that `..` takes back a segment with a name.
+    fn rebuild_segments<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut path = Cow::Borrowed(path);
+        if self.collapse_slashes && has_pair(&path, |b| b == b'/') {
+            path.to_mut().dedup_by(|b, a| *a == b'/' && *b == b'/');
+        }
+        // A fragment that is not dropped is still there.
+        let end = path.iter().position(|b| *b == b'#').unwrap_or(path.len());
+        if self.remove_dot_segments && has_dot_segment(&path[..end]) {
+            let mut rebuilt = without_dot_segments(&path[..end]);
+            rebuilt.extend_from_slice(&path[end..]);
+            path = Cow::Owned(rebuilt);
         }
         path
     }
@@ -152,9 +168,43 @@ impl Normalizer {
     }
 }
 
-/// Looks at every pair, without a way out, which compiles to vector code.
-fn has_double_slash(path: &[u8]) -> bool {
-    path.iter().zip(path.iter().skip(1)).fold(false, |found, (a, b)| found | (a == b && *a == b'/'))
+/// Whether `//` or `/.` is in a path.
+#[inline]
+fn is_suspect(path: &[u8]) -> bool {
+    has_pair(path, |b| (b == b'/') | (b == b'.'))
+}
+
+/// Whether a slash stands before such a byte. Looks at every pair, without a way out, which compiles
+/// to vector code.
+#[inline(always)]
+fn has_pair(path: &[u8], second: impl Fn(u8) -> bool) -> bool {
+    path.iter()
+        .zip(path.iter().skip(1))
+        .fold(false, |found, (a, b)| found | ((*a == b'/') & second(*b)))
+}
+
+fn has_dot_segment(path: &[u8]) -> bool {
+    path.first() == Some(&b'/') && path[1..].split(|b| *b == b'/').any(|s| s == b"." || s == b"..")
+}
+
+/// Works `.` and `..` out of a path that begins with a slash (RFC 3986, 5.2.4).
+fn without_dot_segments(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut segments = path[1..].split(|b| *b == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        if segment != b"." && segment != b".." {
+            out.push(b'/');
+            out.extend_from_slice(segment);
+            continue;
+        }
+        if segment == b".." {
+            out.truncate(out.iter().rposition(|b| *b == b'/').unwrap_or(0));
+        }
+        if segments.peek().is_none() {
+            out.push(b'/');
+        }
+    }
+    out
 }
 
 /// Splits a whole URL into host and rest; other targets have no host.
@@ -295,8 +345,36 @@ mod tests {
     fn switched_off_it_leaves_a_target_as_it_is() {
         let n = normalizer(|c| {
             (c.decode_percent, c.collapse_slashes, c.drop_fragment) = (false, false, false);
+            c.remove_dot_segments = false;
         });
-        assert_eq!(split(&n, "/%7e//a#b"), ("/%7e//a#b".into(), None));
+        assert_eq!(split(&n, "/%7e//./a#b"), ("/%7e//./a#b".into(), None));
+    }
+
+    #[test]
+    fn dot_segments_are_worked_out() {
+        let n = normalizer(|_| {});
+        let path = |target| split(&n, target).0;
+        assert_eq!(path("/a/b/c/./../../g"), "/a/g");
+        assert_eq!(path("/../../a"), "/a");
+        assert_eq!(path("/a/b/.."), "/a/");
+        assert_eq!(path("/a/.?x=/../y"), "/a/");
+        assert_eq!(path("/.."), "/");
+        assert_eq!(path("/a/%2E%2e/b"), "/b");
+        assert_eq!(path("http://a/b/../../c"), "/c");
+        // Names that only begin with dots, and what is no path.
+        assert_eq!(path("/.well-known/..a/.../a."), "/.well-known/..a/.../a.");
+        assert_eq!(path("a/../b"), "a/../b");
+        assert_eq!(path("/a//../b"), "/b", "the slashes are one before .. takes back a segment");
+        let n = normalizer(|c| {
+            (c.decode_percent, c.collapse_slashes, c.drop_fragment) = (false, false, false);
+        });
+        let path = |target| split(&n, target).0;
+        assert_eq!(path("/a//../b"), "/a/b");
+        assert_eq!(path("/a/%2e%2e/b"), "/a/%2e%2e/b");
+        assert_eq!(path("/a/../b#/../c"), "/b#/../c");
+        let n = normalizer(|c| c.index_files = vec!["index.html".into()]);
+        assert_eq!(split(&n, "/a/./index.html").0, "/a/");
+        assert_eq!(split(&n, "/a/index.html/.").0, "/a/index.html/");
     }
 
     #[test]
@@ -320,12 +398,51 @@ mod tests {
         assert!(!has_extension(b"/a.css/b", &list) && !has_extension(b"/css", &list));
     }
 
+    /// The algorithm of RFC 3986, 5.2.4, step by step as it is written there.
+    fn remove_dot_segments(path: &str) -> String {
+        let (mut input, mut output) = (path.to_owned(), String::new());
+        while !input.is_empty() {
+            let up = input.starts_with("/../") || input == "/..";
+            if input.starts_with("../") || input.starts_with("./") {
+                input = input[input.find('/').unwrap() + 1..].to_owned();
+            } else if up || input.starts_with("/./") || input == "/." {
+                let length = if up { 3 } else { 2 };
+                let rest = &input[length..];
+                input = format!("/{}", rest.strip_prefix('/').unwrap_or(rest));
+                if up {
+                    output.truncate(output.rfind('/').unwrap_or(0));
+                }
+            } else if input == "." || input == ".." {
+                input.clear();
+            } else {
+                let end = input[1..].find('/').map_or(input.len(), |i| i + 1);
+                output.push_str(&input[..end]);
+                input.drain(..end);
+            }
+        }
+        output
+    }
+
+    /// Targets of all bytes that mean something, with whole dot segments among them.
+    fn target() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            3 => "[a%/.#?&=0-9A-F]",
+            1 => prop::sample::select(vec!["/.", "/..", "/%2e", "/.%2E", "/./", "/../", "//", "/a"])
+                .prop_map(str::to_owned),
+        ];
+        prop::collection::vec(piece, 0..16).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
         #[test]
-        fn normalising_twice_is_normalising_once(target in "/[a%/.#?&=0-9A-F]{0,20}") {
+        fn normalising_twice_is_normalising_once(target in target(), on in any::<[bool; 4]>()) {
             let n = normalizer(|c| {
                 c.index_files = vec!["a".into()];
                 c.drop_query = DropQuery::Parameters(vec!["a*".into()]);
+                (c.decode_percent, c.collapse_slashes) = (on[0], on[1]);
+                (c.remove_dot_segments, c.drop_fragment) = (on[2], on[3]);
             });
             let once = split(&n, &target);
             let again = match &once.1 {
@@ -333,6 +450,12 @@ mod tests {
                 None => once.0.clone(),
             };
             prop_assert_eq!(split(&n, &again), once);
+        }
+
+        #[test]
+        fn dot_segments_are_removed_as_the_rfc_says(path in "/[a./]{0,16}") {
+            let n = normalizer(|c| c.collapse_slashes = false);
+            prop_assert_eq!(split(&n, &path).0, remove_dot_segments(&path));
         }
     }
 }

@@ -52,12 +52,32 @@ pub fn parse<C: DeserializeOwned>(json: &str) -> Result<C, ConfigError> {
     let json = if json.trim().is_empty() { "{}" } else { json };
     let mut de = serde_json::Deserializer::from_str(json);
     serde_path_to_error::deserialize(&mut de).map_err(|e| {
-        let path = e.path().to_string();
+        let path = dotted(e.path());
         let text = e.inner().to_string();
         // The position is one in the JSON that the host wrote, which nobody sees.
         let message = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]).to_owned();
-        ConfigError { path: if path == "." { String::new() } else { path }, message }
+        ConfigError { path, message }
     })
+}
+
+/// A path as the host reads it: keys and indexes with dots between them, `rules.2.field`.
+fn dotted(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut dotted = String::new();
+    for segment in path {
+        let part = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.clone(),
+            Segment::Enum { variant } => variant.clone(),
+            // What lies below a key that is no text; the host shows the key.
+            Segment::Unknown => break,
+        };
+        if !dotted.is_empty() {
+            dotted.push('.');
+        }
+        dotted.push_str(&part);
+    }
+    dotted
 }
 
 /// Shorthand for a [`ConfigError`].
@@ -180,5 +200,25 @@ mod tests {
         let e = parse::<Config>(r#"{"gpa": "1s"}"#).unwrap_err();
         assert!(e.message.contains("gpa") && e.message.contains("gap"), "{e}");
         assert!(parse::<NoConfig>("").is_ok());
+    }
+
+    #[test]
+    fn a_wrong_value_in_a_list_is_named_by_its_index_between_dots() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Rules {
+            #[allow(dead_code)]
+            rules: Vec<Config>,
+            #[allow(dead_code)]
+            spans: Vec<Vec<Span>>,
+        }
+        let path = |json| parse::<Rules>(json).unwrap_err().path;
+        assert_eq!(
+            path(r#"{"rules": [{"gap": 1}, {"gap": "1s"}, {"gap": "soon"}]}"#),
+            "rules.2.gap"
+        );
+        assert_eq!(path(r#"{"rules": [{"gap": 1}, 7]}"#), "rules.1");
+        assert_eq!(path(r#"{"rules": [], "spans": [[1], [2, -3]]}"#), "spans.1.1");
+        assert_eq!(path("7"), "");
     }
 }

@@ -10,7 +10,8 @@ use wasmill_abi::{
 use crate::config::Setup;
 use crate::emitter::{Emitter, Inherit, Source};
 use crate::map::{Buffer, Map};
-use crate::record::{Record, input_of};
+use crate::prefetch::{self, Wanted};
+use crate::record::{Columns, Record};
 use crate::rejection::Rejection;
 use crate::state::State;
 use crate::timers::{self, Timer};
@@ -42,6 +43,18 @@ pub trait Keyed: Sized + 'static {
     /// The ports, where they depend on the configuration; none for those of the description.
     fn ports(&self) -> Option<Ports> {
         None
+    }
+
+    /// Names the map entries that a record will read. They are then read in one call for the whole
+    /// batch, before its first record is processed, instead of one by one.
+    ///
+    /// It is worth writing for an operator that reads entries whose keys the record tells, as
+    /// [`Map::get`](crate::map::Map::get) does. It changes no results: what is not named is read when
+    /// it is needed, what is named in vain costs its reading. So it may guess, and it leaves records
+    /// alone that it can't make sense of; [`Keyed::process`] rejects them.
+    fn prefetch(&self, record: &Record<'_>, wanted: &mut Wanted<'_>) {
+        let _ = record;
+        wanted.nothing();
     }
 
     /// Processes one record of a key.
@@ -138,6 +151,7 @@ pub fn run<T: Keyed>(
 ) -> Result<KeyedReply, Failure> {
     let inherit =
         Inherit { timestamps: &batch.timestamps, keys: &batch.keys, slots: Some(&batch.slots) };
+    let columns = columns(batch);
     let mut call = Call {
         operator,
         batch,
@@ -145,18 +159,33 @@ pub fn run<T: Keyed>(
         clock: i64::MIN,
         ctx: Context {
             emitter: Emitter::new(inherit, batch.values.data.len()),
-            timers: timers::Book::new(batch.keys.len(), &batch.due),
-            maps: Buffer::new(maps),
+            timers: timers::Book::new(batch.keys.len(), &batch.due, batch.end_watermark),
+            maps: prefetch::run(operator, batch, maps),
             slot: 0,
         },
     };
     call.run_processing_timers()?;
     for row in 0..batch.timestamps.len() {
         call.run_timers(batch.watermarks[row])?;
-        call.record(row)?;
+        call.record(&columns, row)?;
     }
     call.run_timers(batch.end_watermark)?;
     call.finish()
+}
+
+/// The columns that the records of a batch are read from.
+pub(crate) fn columns(batch: &KeyedBatch) -> Columns<'_> {
+    Columns {
+        timestamps: &batch.timestamps,
+        watermarks: &batch.watermarks,
+        now: batch.now,
+        inputs: &batch.inputs,
+        keys: &batch.keys,
+        slots: Some(&batch.slots),
+        values: &batch.values,
+        headers: batch.headers.as_ref(),
+        origins: batch.origins.as_ref(),
+    }
 }
 
 struct Call<'a, 'm, T: Keyed> {
@@ -172,26 +201,14 @@ struct Call<'a, 'm, T: Keyed> {
 
 impl<T: Keyed> Call<'_, '_, T> {
     #[inline]
-    fn record(&mut self, row: usize) -> Result<(), Failure> {
+    fn record(&mut self, columns: &Columns<'_>, row: usize) -> Result<(), Failure> {
         let batch = self.batch;
         let slot = batch.slots[row] as usize;
-        let watermark = batch.watermarks[row];
-        self.clock = self.clock.max(watermark);
+        self.clock = self.clock.max(batch.watermarks[row]);
         self.load(slot)?;
-        let record = Record {
-            key: batch.keys.get(slot),
-            value: batch.values.get(row),
-            timestamp: batch.timestamps[row],
-            watermark,
-            now: batch.now,
-            input: input_of(&batch.inputs, row),
-            row,
-            headers: batch.headers.as_ref(),
-            origins: batch.origins.as_ref(),
-        };
+        let record = Record { columns, row };
         self.ctx.slot = slot as u32;
-        self.ctx.emitter.source =
-            Source { row: row as u32, clock: None, timestamp: record.timestamp };
+        self.ctx.emitter.source = Source { row: row as u32, clock: None };
         let mark = self.ctx.emitter.mark();
         let state = self.states[slot].as_mut().expect("loaded above");
         if let Err(rejection) = self.operator.process(&record, state, &mut self.ctx) {
@@ -241,11 +258,8 @@ impl<T: Keyed> Call<'_, '_, T> {
             TimeDomain::ProcessingTime => self.clock,
         };
         self.ctx.slot = slot;
-        self.ctx.emitter.source = Source {
-            row: batch.timestamps.len() as u32 + slot,
-            clock: Some(self.clock),
-            timestamp: self.clock.saturating_add(1),
-        };
+        self.ctx.emitter.source =
+            Source { row: batch.timestamps.len() as u32 + slot, clock: Some(self.clock) };
         let key = batch.keys.bytes(slot as usize);
         let timer = Timer { key, tag, time, domain, watermark, now: batch.now };
         let state = self.states[slot as usize].as_mut().expect("loaded above");
@@ -274,9 +288,12 @@ impl<T: Keyed> Call<'_, '_, T> {
     }
 
     fn finish(mut self) -> Result<KeyedReply, Failure> {
-        let mut changed = Vec::new();
-        let mut states = Column::default();
+        let slots = self.states.len();
+        let mut changed = Vec::with_capacity(slots);
+        // About as large as they came.
+        let mut states = Column::with_capacity(slots, self.batch.states.data.len() + 32 * slots);
         let timers = self.ctx.timers.finish();
+        self.ctx.emitter.measure(self.batch.values.data.len());
         for (slot, state) in self.states.iter().enumerate() {
             let Some(state) = state.as_ref().filter(|s| s.changed()) else { continue };
             changed.push(slot as u32);

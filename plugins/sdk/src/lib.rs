@@ -32,6 +32,7 @@ pub mod emitter;
 pub mod keyed;
 pub mod log;
 pub mod map;
+pub mod prefetch;
 pub mod record;
 pub mod rejection;
 pub mod state;
@@ -59,6 +60,7 @@ pub mod prelude {
     pub use crate::emitter::Emitter;
     pub use crate::keyed::{Context, Keyed};
     pub use crate::map::Map;
+    pub use crate::prefetch::Wanted;
     pub use crate::record::Record;
     pub use crate::rejection::Rejection;
     pub use crate::state::State;

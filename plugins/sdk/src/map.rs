@@ -13,62 +13,120 @@ use wasmill_abi::{Column, Failure, MapError, Maps};
 /// Reads of at most this many entries at a time when a scan is walked to its end.
 const SCAN_PAGE: u32 = 1_000;
 
-/// A write: map, slot, entry key, value or none for removal.
-type Write = (u16, u32, Vec<u8>, Option<Vec<u8>>);
-
 /// The buffered map access of one call.
 pub(crate) struct Buffer<'m> {
     maps: &'m mut dyn Maps,
-    /// What has been read or written: entry key to value, by map and slot.
-    known: HashMap<(u16, u32, Vec<u8>), Option<Vec<u8>>>,
-    writes: Vec<Write>,
+    known: Known,
+    writes: Vec<Writes>,
     failure: Option<MapError>,
+}
+
+/// The entries of one map of one key that have been read or written: what the entry holds, if any.
+type Table = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What has been read or written, by slot and map.
+#[derive(Default)]
+pub(crate) struct Known(Vec<Vec<(u16, Table)>>);
+
+/// A run of writes to one map, in order; a null value removes.
+struct Writes {
+    map: u16,
+    slots: Vec<u32>,
+    keys: Column,
+    values: Column,
+}
+
+impl Known {
+    /// The table of a map of a key. A key has few maps, so they are looked through.
+    pub(crate) fn table(&mut self, map: u16, slot: u32) -> &mut Table {
+        let slot = slot as usize;
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, Vec::new);
+        }
+        let tables = &mut self.0[slot];
+        let at = tables.iter().position(|(m, _)| *m == map).unwrap_or_else(|| {
+            tables.push((map, Table::new()));
+            tables.len() - 1
+        });
+        &mut tables[at].1
+    }
 }
 
 impl<'m> Buffer<'m> {
     pub(crate) fn new(maps: &'m mut dyn Maps) -> Self {
-        Self { maps, known: HashMap::new(), writes: Vec::new(), failure: None }
+        Self { maps, known: Known::default(), writes: Vec::new(), failure: None }
+    }
+
+    /// The host's maps, and what is known of them.
+    pub(crate) fn parts(&mut self) -> (&mut dyn Maps, &mut Known) {
+        (self.maps, &mut self.known)
+    }
+
+    /// Remembers a refusal, which makes the call fail at its end.
+    pub(crate) fn fail(&mut self, error: MapError) {
+        self.failure.get_or_insert(error);
     }
 
     fn keep<T: Default>(&mut self, result: Result<T, MapError>) -> T {
         result.unwrap_or_else(|e| {
-            self.failure.get_or_insert(e);
+            self.fail(e);
             T::default()
         })
     }
 
-    fn get(&mut self, map: u16, slot: u32, key: &[u8]) -> Option<Vec<u8>> {
-        let name = (map, slot, key.to_vec());
-        if let Some(known) = self.known.get(&name) {
-            return known.clone();
+    /// Gives the value of an entry to `read`. Allocates nothing when the entry is known.
+    fn get<R>(
+        &mut self,
+        map: u16,
+        slot: u32,
+        key: &[u8],
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> R {
+        if let Some(value) = self.known.table(map, slot).get(key) {
+            return read(value.as_deref());
         }
         let column = self.maps.get(map, &[slot], &std::iter::once(key).collect());
         let column = self.keep(column);
-        let value = if column.is_empty() { None } else { column.get(0).map(<[u8]>::to_vec) };
-        self.known.insert(name, value.clone());
-        value
+        let value = if column.is_empty() { None } else { column.get(0) };
+        self.known.table(map, slot).insert(key.to_vec(), value.map(<[u8]>::to_vec));
+        read(value)
     }
 
-    fn put(&mut self, map: u16, slot: u32, key: &[u8], value: Option<Vec<u8>>) {
-        self.known.insert((map, slot, key.to_vec()), value.clone());
-        self.writes.push((map, slot, key.to_vec(), value));
+    fn put(&mut self, map: u16, slot: u32, key: &[u8], value: Option<&[u8]>) {
+        let owned = value.map(<[u8]>::to_vec);
+        let table = self.known.table(map, slot);
+        match table.get_mut(key) {
+            Some(known) => *known = owned,
+            None => {
+                table.insert(key.to_vec(), owned);
+            }
+        }
+        if self.writes.last().is_none_or(|run| run.map != map) {
+            let (keys, values) = (Column::default(), Column::default());
+            self.writes.push(Writes { map, slots: Vec::new(), keys, values });
+        }
+        let run = self.writes.last_mut().expect("pushed above");
+        run.slots.push(slot);
+        run.keys.push(key);
+        run.values.push_opt(value);
     }
 
     /// Hands the buffered writes to the host, one call for each run of writes to one map.
     pub(crate) fn flush(&mut self) {
-        let writes = std::mem::take(&mut self.writes);
-        for run in writes.chunk_by(|a, b| a.0 == b.0) {
-            let slots: Vec<u32> = run.iter().map(|w| w.1).collect();
-            let keys: Column = run.iter().map(|w| w.2.as_slice()).collect();
-            let values: Column = run.iter().map(|w| w.3.as_deref()).collect();
-            let result = self.maps.put(run[0].0, &slots, &keys, &values);
+        for run in std::mem::take(&mut self.writes) {
+            let result = self.maps.put(run.map, &run.slots, &run.keys, &run.values);
             self.keep(result);
         }
     }
 
     fn delete_range(&mut self, map: u16, slot: u32, range: &Range) {
         self.flush();
-        self.known.retain(|(m, s, _), _| (*m, *s) != (map, slot));
+        for (key, value) in self.known.table(map, slot) {
+            let starts = range.start.as_ref().is_none_or(|start| start <= key);
+            if starts && range.end.as_ref().is_none_or(|end| key < end) {
+                *value = None;
+            }
+        }
         let result = self.maps.delete_range(map, slot, range);
         self.keep(result);
     }
@@ -103,7 +161,12 @@ pub struct Map<'c, 'm> {
 impl Map<'_, '_> {
     /// The value under an entry key.
     pub fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
-        self.buffer.get(self.map, self.slot, key)
+        self.buffer.get(self.map, self.slot, key, |value| value.map(<[u8]>::to_vec))
+    }
+
+    /// Whether there is an entry under a key; cheaper than [`Map::get`], which copies the value.
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.buffer.get(self.map, self.slot, key, |value| value.is_some())
     }
 
     /// The value under an entry key, from its compact form.
@@ -111,15 +174,16 @@ impl Map<'_, '_> {
     /// # Panics
     /// When the stored bytes are no `T`, which means that the type changed without a new map name.
     pub fn get_as<T: DeserializeOwned>(&mut self, key: &[u8]) -> Option<T> {
-        self.get(key).map(|bytes| match postcard::from_bytes(&bytes) {
-            Ok(value) => value,
-            Err(e) => panic!("map state {}: the stored value can't be read: {e}", self.map),
+        let map = self.map;
+        self.buffer.get(map, self.slot, key, |value| match postcard::from_bytes(value?) {
+            Ok(value) => Some(value),
+            Err(e) => panic!("map state {map}: the stored value can't be read: {e}"),
         })
     }
 
     /// Writes a value.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.buffer.put(self.map, self.slot, key, Some(value.to_vec()));
+        self.buffer.put(self.map, self.slot, key, Some(value));
     }
 
     /// Writes a value in its compact form.
@@ -128,7 +192,7 @@ impl Map<'_, '_> {
     /// When `value` can't be written, for example a sequence of unknown length.
     pub fn put_as<T: Serialize>(&mut self, key: &[u8], value: &T) {
         match postcard::to_stdvec(value) {
-            Ok(bytes) => self.buffer.put(self.map, self.slot, key, Some(bytes)),
+            Ok(bytes) => self.buffer.put(self.map, self.slot, key, Some(&bytes)),
             Err(e) => panic!("map state {}: the value can't be written: {e}", self.map),
         }
     }

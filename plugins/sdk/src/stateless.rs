@@ -5,7 +5,7 @@ use wasmill_abi::{ConfigError, Description, Failure, Ports, StatelessBatch, Stat
 
 use crate::config::Setup;
 use crate::emitter::{Emitter, Inherit, Source};
-use crate::record::{Record, input_of};
+use crate::record::{Columns, Record};
 use crate::rejection::Rejection;
 
 /// An operator whose emissions depend on the record and the configuration alone.
@@ -47,25 +47,27 @@ pub trait Stateless: Sized + 'static {
 pub fn run<T: Stateless>(operator: &T, batch: &StatelessBatch) -> Result<StatelessReply, Failure> {
     let inherit = Inherit { timestamps: &batch.timestamps, keys: &batch.keys, slots: None };
     let mut out = Emitter::new(inherit, batch.values.data.len());
+    let columns = Columns {
+        timestamps: &batch.timestamps,
+        watermarks: &batch.watermarks,
+        now: batch.now,
+        inputs: &batch.inputs,
+        keys: &batch.keys,
+        slots: None,
+        values: &batch.values,
+        headers: batch.headers.as_ref(),
+        origins: batch.origins.as_ref(),
+    };
     for row in 0..batch.timestamps.len() {
-        let record = Record {
-            key: batch.keys.get(row),
-            value: batch.values.get(row),
-            timestamp: batch.timestamps[row],
-            watermark: batch.watermarks[row],
-            now: batch.now,
-            input: input_of(&batch.inputs, row),
-            row,
-            headers: batch.headers.as_ref(),
-            origins: batch.origins.as_ref(),
-        };
-        out.source = Source { row: row as u32, clock: None, timestamp: record.timestamp };
+        let record = Record { columns: &columns, row };
+        out.source = Source { row: row as u32, clock: None };
         let mark = out.mark();
         if let Err(rejection) = operator.process(&record, &mut out) {
             out.roll_back(mark);
             out.reject(rejection);
         }
     }
+    out.measure(batch.values.data.len());
     let rejections = out.take_rejections();
     Ok(StatelessReply {
         rows: out.rows,

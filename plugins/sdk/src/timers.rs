@@ -33,6 +33,9 @@ impl Timer<'_> {
     }
 }
 
+/// Where the list of a key's timers ends.
+const NONE: u32 = u32::MAX;
+
 /// What is known of one timer in this call.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -42,27 +45,38 @@ struct Entry {
     time: Option<i64>,
     /// Whether the host has to hear of it: false for those it handed in as due.
     changed: bool,
+    /// The next one of the same key.
+    next: u32,
 }
 
 /// The timers of the keys of a call that are due in it or have been changed by it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Book {
-    slots: Vec<Vec<Entry>>,
-    /// Event-time timers by time, slot and tag; an entry that is not that of its slot any more is
-    /// out of date.
+    /// The first entry of each key.
+    first: Vec<u32>,
+    entries: Vec<Entry>,
+    /// The watermark at the end of the batch: no later timer runs in it.
+    end: i64,
+    /// Event-time timers that may run in this batch by time, slot and tag; one that is not that of
+    /// its slot any more is out of date.
     queue: BinaryHeap<Reverse<(i64, u32, u64)>>,
     /// Processing-time timers that are due: slot, tag, time.
     pub(crate) processing: Vec<(u32, u64, i64)>,
 }
 
 impl Book {
-    pub(crate) fn new(keys: usize, due: &Timers) -> Self {
-        let mut book = Self { slots: vec![Vec::new(); keys], ..Self::default() };
+    pub(crate) fn new(keys: usize, due: &Timers, end: i64) -> Self {
+        let mut book = Self {
+            first: vec![NONE; keys],
+            entries: Vec::with_capacity(keys),
+            end,
+            queue: BinaryHeap::new(),
+            processing: Vec::new(),
+        };
         for i in 0..due.slots.len() {
             let (slot, domain, tag) = (due.slots[i], due.domains[i], due.tags[i]);
             let time = due.times[i];
-            let entry = Entry { domain, tag, time: Some(time), changed: false };
-            book.slots[slot as usize].push(entry);
+            book.add(slot, Entry { domain, tag, time: Some(time), changed: false, next: NONE });
             match domain {
                 TimeDomain::EventTime => book.queue.push(Reverse((time, slot, tag))),
                 TimeDomain::ProcessingTime => book.processing.push((slot, tag, time)),
@@ -71,14 +85,32 @@ impl Book {
         book
     }
 
-    pub(crate) fn set(&mut self, slot: u32, domain: TimeDomain, tag: u64, time: Option<i64>) {
-        let entry = Entry { domain, tag, time, changed: true };
-        let entries = &mut self.slots[slot as usize];
-        match entries.iter_mut().find(|e| e.domain == domain && e.tag == tag) {
-            Some(known) => *known = entry,
-            None => entries.push(entry),
+    fn add(&mut self, slot: u32, entry: Entry) {
+        let first = &mut self.first[slot as usize];
+        self.entries.push(Entry { next: *first, ..entry });
+        *first = self.entries.len() as u32 - 1;
+    }
+
+    fn find(&mut self, slot: u32, domain: TimeDomain, tag: u64) -> Option<&mut Entry> {
+        let mut at = self.first[slot as usize];
+        while at != NONE {
+            let entry = &self.entries[at as usize];
+            if (entry.domain, entry.tag) == (domain, tag) {
+                return Some(&mut self.entries[at as usize]);
+            }
+            at = entry.next;
         }
-        if let (TimeDomain::EventTime, Some(time)) = (domain, time) {
+        None
+    }
+
+    pub(crate) fn set(&mut self, slot: u32, domain: TimeDomain, tag: u64, time: Option<i64>) {
+        match self.find(slot, domain, tag) {
+            Some(known) => (known.time, known.changed) = (time, true),
+            None => self.add(slot, Entry { domain, tag, time, changed: true, next: NONE }),
+        }
+        if let (TimeDomain::EventTime, Some(time)) = (domain, time)
+            && time <= self.end
+        {
             self.queue.push(Reverse((time, slot, tag)));
         }
     }
@@ -99,22 +131,25 @@ impl Book {
 
     /// Marks a timer as run; false when it has been moved or cleared meanwhile.
     pub(crate) fn take(&mut self, slot: u32, domain: TimeDomain, tag: u64, time: i64) -> bool {
-        let entries = &mut self.slots[slot as usize];
-        let wanted = |e: &Entry| e.domain == domain && e.tag == tag && e.time == Some(time);
-        let Some(i) = entries.iter().position(wanted) else { return false };
-        if entries[i].changed {
-            // The host may still hold an older setting of it, so it must hear that it is gone.
-            entries[i].time = None;
-        } else {
-            entries.swap_remove(i);
+        match self.find(slot, domain, tag) {
+            // One that was changed the host may still hold an older setting of, so it stays noted
+            // as changed and is heard to be gone.
+            Some(entry) if entry.time == Some(time) => entry.time = None,
+            _ => return false,
         }
         true
     }
 
     pub(crate) fn finish(&self) -> TimerChanges {
         let mut changes = TimerChanges::default();
-        for (slot, entries) in self.slots.iter().enumerate() {
-            for entry in entries.iter().filter(|e| e.changed) {
+        for (slot, first) in self.first.iter().enumerate() {
+            let mut at = *first;
+            while at != NONE {
+                let entry = &self.entries[at as usize];
+                at = entry.next;
+                if !entry.changed {
+                    continue;
+                }
                 match entry.time {
                     Some(time) => changes.set.push(slot as u32, entry.domain, entry.tag, time),
                     None => {

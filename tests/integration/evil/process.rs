@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use serde_json::json;
+
+use super::ordered;
 use crate::support::{root, stdout_of, topic, wasmill};
 
 /// A stage that misbehaves, next to one that does not, behind one topic.
@@ -124,4 +127,111 @@ fn a_stage_whose_plugin_fails_too_often_in_a_row_stops_the_pipeline() {
     assert!(errors.contains("raise max-failures"), "{errors}");
     stdout_of(run(folder, &[call[0], call[1], "--set", "stage.bad.max-failures=51"]));
     assert_eq!(values(folder, "dead"), vec!["evil"; 50]);
+}
+
+/// The commit point of the data directory.
+fn committed(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("data/log/COMMIT")).unwrap()
+}
+
+#[test]
+fn a_plugin_that_misbehaves_before_its_first_record_is_named_and_harms_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let half = ["--set", "stage.bad.config.call=panic", "--set", "stage.bad.on-failure=halt"];
+    assert_eq!(run(folder, &half).status.code(), Some(1));
+    let before = committed(folder);
+    let mend = "mend the plugin and build it again with `wasmill build`";
+    for (orders, at, reason, help) in [
+        (json!({ "describe": "loop" }), "stage.bad.plugin", "describe failed: it took", mend),
+        (json!({ "describe": "panic" }), "stage.bad.plugin", "no conscience", mend),
+        (json!({ "description": "large" }), "stage.bad.plugin", "describe failed: limit: ", mend),
+        (json!({ "described": "no-outputs" }), "stage.bad.plugin", "has 0 outputs", mend),
+        (json!({ "configure": "loop" }), "stage.bad.plugin", "batch-time = 250ms", mend),
+        (json!({ "configure": "trap" }), "stage.bad.plugin", "unreachable", mend),
+        (json!({ "configured": "output-twice" }), "stage.bad.plugin", "two outputs", mend),
+        (json!({ "refuse": "" }), "stage.bad.config: ", "I won't", "`wasmill describe bad.wasm`"),
+        (
+            json!({ "refuse": "a..\n.9" }),
+            "stage.bad.config.a.. .9: ",
+            "I won't",
+            "shows what it takes",
+        ),
+        (json!({ "refuse": "resources.x" }), "stage.bad.resources.x: ", "I won't", "shows what"),
+        (
+            json!({ "refuse": "😈", "repeat": 9_999_999 }),
+            "stage.bad.config.😈",
+            "😈…: I won't",
+            "shows",
+        ),
+    ] {
+        fs::write(folder.join("bad.wasm"), ordered("evil", &orders)).unwrap();
+        for command in ["run", "check"] {
+            let plugins = root().join("target/plugins").display().to_string();
+            let mut args = vec![command, "evil.toml", "--plugins", &plugins];
+            args.extend(["--set", "stage.bad.plugin=bad.wasm"]);
+            if command == "run" {
+                args.extend(["--data-dir", "data"]);
+            }
+            let output = wasmill(folder, &args);
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{orders}: {errors}");
+            assert!(errors.starts_with(&format!("error: {at}")), "{orders}: {errors}");
+            assert!(errors.contains(reason) && errors.contains(help), "{orders}: {errors}");
+            assert!(errors.contains("bad.wasm"), "{orders}: {errors}");
+            assert!(errors.len() < 3_000 && !errors.contains('\u{1b}'), "{orders}: {errors}");
+        }
+        assert_eq!(committed(folder), before, "{orders}");
+    }
+    stdout_of(run(folder, &[]));
+    assert_eq!(values(folder, "bad"), lines());
+    assert_eq!(values(folder, "good"), counted());
+}
+
+#[test]
+fn what_refers_to_an_output_that_the_configured_plugin_does_not_have_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let others = ordered("evil", &json!({ "configured": "others" }));
+    fs::write(folder.join("bad.wasm"), others).unwrap();
+    let plugin = ["--set", "stage.bad.plugin=bad.wasm", "--set"];
+    let output = run(folder, &[&plugin[..], &["topic.bad.from=stage.bad.out"]].concat());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("topic.bad.from") && errors.contains("other"), "{errors}");
+    stdout_of(run(folder, &[&plugin[..], &["topic.bad.from=stage.bad.other"]].concat()));
+    assert_eq!(values(folder, "bad"), lines());
+}
+
+#[test]
+fn a_trusted_stage_gives_the_same_and_is_bounded_in_memory_and_output() {
+    let trusted = ["--set", "stage.bad.trusted=true", "--set", "stage.good.trusted=true"];
+    let honest: Vec<_> = lines().iter().filter(|l| l.starts_with("line")).cloned().collect();
+    for (order, class) in [
+        (None, ""),
+        (Some("call=memory"), "memory"),
+        (Some("call=stack"), "stack"),
+        (Some("call=exit"), "trap"),
+        (Some("call=sleep"), "trap"),
+        (Some("reply=larger-reply"), "limit"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        prepare(folder);
+        let config = order.map(|order| format!("stage.bad.config.{order}"));
+        let mut more = trusted.to_vec();
+        more.extend(["--set", "stage.bad.limits.output=1MiB"]);
+        more.extend(config.iter().flat_map(|config| ["--set", config]));
+        stdout_of(run(folder, &more));
+        let dead = topic(&folder.join("data"), "dead");
+        assert_eq!(values(folder, "good"), counted(), "{order:?}");
+        let (expected, count) = if order.is_some() { (&honest, 2) } else { (&lines(), 0) };
+        assert_eq!(values(folder, "bad"), *expected, "{order:?}");
+        assert_eq!(dead.len(), count, "{order:?}: {dead:?}");
+        for letter in dead {
+            assert!(letter["headers"].to_string().contains(class), "{order:?}: {letter}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wasmill_sdk::testing::Piped;
 
-use super::{BATCH_TIME, Bounds, configured, dead, harness};
+use super::{BATCH_TIME, Bounds, dead, harness};
 
 /// Pipes eight records in, the third and the eighth evil, and checks that exactly these are in the
 /// dead letter queue, of this class and with this in the reason, and that all others came out.
@@ -193,26 +193,6 @@ fn a_plugin_finds_out_nothing_about_the_outside() {
     assert_eq!(found["wall_ms"], json!(1_234_567_890_123_u64), "{found}");
     assert_eq!(found["elapsed_ns"], 0, "{found}");
     assert_eq!(found, look());
-}
-
-#[test]
-fn a_plugin_that_misbehaves_while_it_is_configured_is_not_started() {
-    let bounds = Bounds { batch_time: BATCH_TIME, memory: 32 << 20, ..Bounds::default() };
-    for (misdeed, reason) in [
-        (
-            "loop",
-            "configure failed: timeout: plugin evil 0.1.0: the call ran longer than batch-time",
-        ),
-        ("memory", "configure failed: memory: plugin evil 0.1.0: the plugin asked for"),
-        ("stack", "configure failed: stack: plugin evil 0.1.0: "),
-        ("panic", "this plugin has no conscience"),
-        ("exit", "ended itself with exit code 0"),
-        ("sleep", "a plugin can't sleep"),
-    ] {
-        let config = json!({ "configure": misdeed });
-        let error = configured("evil", &config, &bounds).err().unwrap().to_string();
-        assert!(error.contains("evil.wasm: ") && error.contains(reason), "{misdeed}: {error}");
-    }
 }
 
 #[test]

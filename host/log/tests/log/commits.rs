@@ -96,7 +96,7 @@ fn creating_a_topic_again_is_fine_but_its_partitions_stay() {
     let error = log.partition("orders", 3).unwrap_err();
     assert!(error.to_string().contains("partitions 0 to 2"), "{error}");
     let error = log.partition("order", 0).unwrap_err();
-    assert!(error.to_string().contains("did you mean \"orders\""), "{error}");
+    assert!(error.to_string().contains("nearest is \"orders\""), "{error}");
     assert!(matches!(log.create_topic("../x", 1, segments_of(1)), Err(Error::TopicName { .. })));
     assert!(log.create_topic("none", 0, segments_of(1)).is_err());
 }

@@ -143,3 +143,33 @@ fn counts_of_keyed_sliding_windows_are_those_of_beam() {
         serde_json::from_value(case["expected_counts"].clone()).unwrap();
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_batch_of_pages_reads_its_users_at_once() {
+    let config = r#"{"measure":"pages","window":{"size":"1h","hop":"20m"}}"#;
+    let value = |i: u32| match i % 50 {
+        // Escapes are not guessed at, and what is no event is rejected without being looked up.
+        7 => r#"{"user":"\u0061"}"#.to_owned(),
+        8 => r#"{"user":null}"#.to_owned(),
+        9 => "no event".to_owned(),
+        user => format!(r#"{{"user":"u{user}"}}"#),
+    };
+    let page = |i: u32| format!("/{}", i % 4);
+    let inputs: Vec<_> =
+        (0..200).map(|i| Input::new(&page(i), 3_600_000 + i64::from(i), value(i))).collect();
+    let mut driver = Driver::<Aggregate>::new(config);
+    driver.feed(&inputs, &[100], 3_600_000);
+    // Once for each of two batches; and in each the escaped user, of three windows at two pages.
+    assert_eq!(driver.reads, 2 + 2 * 3 * 2);
+    assert_eq!(driver.rejected.len(), 8);
+    driver.feed(&inputs[..3], &[3], 10_000_000);
+    assert_eq!(driver.reads, 2 + 2 * 3 * 2 + 1);
+    let counts: Vec<_> = driver
+        .values(0)
+        .iter()
+        .map(|v| (v["count"].as_u64(), v["unique_users"].as_u64()))
+        .collect();
+    assert_eq!(counts.len(), 4 * 3);
+    driver.feed(&[], &[], wasmill_sdk::abi::WATERMARK_END);
+    assert!(driver.keys_kept().is_empty());
+}

@@ -73,6 +73,9 @@ pub struct Driver<T> {
     pub rejected: Vec<Rejected>,
     /// How often timers were set.
     pub timers_set: usize,
+    /// How often entries of map states were read, one or many at a time.
+    #[allow(dead_code, reason = "for operators with map state, whose tests share this file")]
+    pub reads: usize,
 }
 
 type Stored = BTreeMap<(u16, String, Vec<u8>), Vec<u8>>;
@@ -90,6 +93,7 @@ impl<T: Keyed> Driver<T> {
             outputs: Vec::new(),
             rejected: Vec::new(),
             timers_set: 0,
+            reads: 0,
         }
     }
 
@@ -171,7 +175,7 @@ impl<T: Keyed> Driver<T> {
             batch.due.push(slot, TimeDomain::EventTime, tag, time);
             self.timers.remove(&(keys[slot as usize].clone(), tag));
         }
-        let mut maps = Store { keys: &keys, entries: &mut self.entries };
+        let mut maps = Store { keys: &keys, entries: &mut self.entries, reads: &mut self.reads };
         let reply =
             keyed::run(&self.operator, &batch, &mut maps).unwrap_or_else(|e| panic!("{e:?}"));
         self.apply(&batch, &keys, &reply);
@@ -238,6 +242,7 @@ impl<T: Keyed> Driver<T> {
 struct Store<'a> {
     keys: &'a [String],
     entries: &'a mut Stored,
+    reads: &'a mut usize,
 }
 
 impl Store<'_> {
@@ -259,6 +264,7 @@ impl Store<'_> {
 
 impl Maps for Store<'_> {
     fn get(&mut self, map: u16, slots: &[u32], keys: &Column) -> Result<Column, MapError> {
+        *self.reads += 1;
         let get = |(i, slot): (usize, &u32)| {
             self.entries.get(&self.place(map, *slot, keys.bytes(i))).map(Vec::as_slice)
         };

@@ -113,18 +113,9 @@ impl Evil {
             forgery.spoil(batch, &mut reply);
         }
         if let Some(forgery) = self.0.reply {
-            let columns = misdeeds::Columns {
-                rows: &mut reply.rows,
-                outputs: &mut reply.outputs,
-                timestamps: &mut reply.timestamps,
-                keys: &mut reply.keys,
-                values: &mut reply.values,
-                headers: &mut reply.headers,
-                rejections: &mut reply.rejections,
-            };
             // Sources above the records are the keys' timers.
             let sources = batch.timestamps.len() + batch.keys.len();
-            forgery.spoil(sources, columns);
+            forgery.spoil(sources, misdeeds::columns!(reply));
         }
         Ok(reply)
     }
@@ -151,20 +142,10 @@ impl MapMisuse {
 #[allow(unsafe_code, missing_docs)]
 mod component {
     use super::Evil;
-    use wasmill_sdk::export;
     use wasmill_sdk::guest::keyed::exports::wasmill::plugin::{keyed, lifecycle, migration};
     use wasmill_sdk::guest::keyed::{convert, maps::HostMaps};
 
-    static OPERATOR: export::Holder<Evil> = export::Holder::new();
-    const ABOUT: export::Crate = export::Crate {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        summary: env!("CARGO_PKG_DESCRIPTION"),
-    };
-
-    struct Component;
-
-    wasmill_sdk::__export_lifecycle!(Evil, describe_keyed, configure_keyed);
+    misdeeds::component!(Evil, describe_keyed, configure_keyed);
 
     impl keyed::Guest for Component {
         fn process(batch: keyed::Batch) -> Result<keyed::Reply, keyed::Failure> {
@@ -175,10 +156,11 @@ mod component {
 
     impl migration::Guest for Component {
         fn migrate(
-            old_version: u32,
+            _: u32,
             states: migration::Column,
         ) -> Result<migration::Column, migration::Failure> {
-            wasmill_sdk::keyed::migrate::<Evil>(old_version, &convert::column_in(states))
+            misdeeds::Orders::given()
+                .migrate(convert::column_in(states))
                 .map(convert::column_out)
                 .map_err(convert::failure)
         }

@@ -15,8 +15,6 @@ use wasmill_sdk::prelude::*;
 pub struct Config {
     /// At an evil record.
     pub call: Option<Misdeed>,
-    /// While it is configured.
-    pub configure: Option<Misdeed>,
     /// To a reply to an evil record.
     pub reply: Option<Forgery>,
     /// To a reply to an evil record, beneath what the types of the SDK allow.
@@ -48,9 +46,6 @@ impl Stateless for Evil {
     type Config = Config;
 
     fn new(config: Config, _: &Setup) -> Result<Self, ConfigError> {
-        if let Some(misdeed) = config.configure {
-            misdeed.commit();
-        }
         Ok(Self(config))
     }
 
@@ -81,16 +76,7 @@ impl Evil {
             return Ok(reply);
         }
         if let Some(forgery) = self.0.reply {
-            let columns = misdeeds::Columns {
-                rows: &mut reply.rows,
-                outputs: &mut reply.outputs,
-                timestamps: &mut reply.timestamps,
-                keys: &mut reply.keys,
-                values: &mut reply.values,
-                headers: &mut reply.headers,
-                rejections: &mut reply.rejections,
-            };
-            forgery.spoil(n, columns);
+            forgery.spoil(n, misdeeds::columns!(reply));
         }
         match self.0.raw {
             Some(Raw::Failure) => Err(Failure { message: "I don't feel like it".into() }),
@@ -106,20 +92,10 @@ impl Evil {
 #[allow(unsafe_code, missing_docs)]
 mod component {
     use super::{Evil, Failure, Raw, StatelessReply};
-    use wasmill_sdk::export;
     use wasmill_sdk::guest::stateless::convert;
     use wasmill_sdk::guest::stateless::exports::wasmill::plugin::{lifecycle, stateless};
 
-    static OPERATOR: export::Holder<Evil> = export::Holder::new();
-    const ABOUT: export::Crate = export::Crate {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        summary: env!("CARGO_PKG_DESCRIPTION"),
-    };
-
-    struct Component;
-
-    wasmill_sdk::__export_lifecycle!(Evil, describe_stateless, configure_stateless);
+    misdeeds::component!(Evil, describe_stateless, configure_stateless);
 
     impl stateless::Guest for Component {
         fn process(batch: stateless::Batch) -> Result<stateless::Reply, stateless::Failure> {

@@ -65,6 +65,22 @@ pub struct Columns<'a> {
     pub rejections: &'a mut Rejections,
 }
 
+/// The [`Columns`] of a reply of either kind.
+#[macro_export]
+macro_rules! columns {
+    ($reply:expr) => {
+        $crate::Columns {
+            rows: &mut $reply.rows,
+            outputs: &mut $reply.outputs,
+            timestamps: &mut $reply.timestamps,
+            keys: &mut $reply.keys,
+            values: &mut $reply.values,
+            headers: &mut $reply.headers,
+            rejections: &mut $reply.rejections,
+        }
+    };
+}
+
 impl Forgery {
     /// Spoils an honest reply to `n` records that has at least one emission.
     pub fn spoil(self, n: usize, mut c: Columns<'_>) {

@@ -1,14 +1,16 @@
-//! What a plugin must not do: during a call, and in its reply.
+//! What a plugin must not do: during a call, in its reply, and before it has a configuration.
 //!
 //! Invariant: nothing here ends well: a misdeed never returns, a forgery always breaks the ABI or a
 //! limit, also in a batch of one record.
 
 mod forgery;
+mod orders;
 
 use std::hint::black_box;
 use std::time::Duration;
 
 pub use forgery::{Columns, Forgery};
+pub use orders::{BYTES, MARK, Orders};
 use serde::Deserialize;
 
 /// Records with this in their value make the plugin misbehave.

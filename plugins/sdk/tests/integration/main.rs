@@ -1,0 +1,6 @@
+//! The SDK as the host calls it.
+
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+mod prefetch;
+mod table;
