@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,10 @@ use crate::store::State;
 /// How long changes wait at most before they are applied.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many bytes of changes are applied in one transaction, about.
-const GROUP_BYTES: usize = 48 << 20;
+const GROUP_BYTES: usize = 32 << 20;
+
+/// How many state files are written at a time at most: each is bound by the memory it takes.
+const MOST_THREADS: usize = 4;
 
 /// The changelog and the state file of a task.
 #[derive(Clone)]
@@ -106,13 +109,32 @@ fn follow(
         if last.elapsed() < INTERVAL && !commit.urgent {
             continue;
         }
-        for follower in followers {
+        apply_all(followers, &commit, shared)?;
+        last = Instant::now();
+    }
+    Ok(())
+}
+
+/// Applies a commit to the state files of all tasks, a few of them at a time.
+fn apply_all(followers: &[Follower], commit: &Committed, shared: &Shared) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        while let Some(follower) = followers.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(until) = commit.ends.get(&follower.task) else { continue };
             follower.catch_up(*until)?;
             lock(&shared.applied).insert(follower.task.clone(), commit.epoch);
             shared.applications.fetch_add(1, Ordering::Release);
         }
-        last = Instant::now();
-    }
-    Ok(())
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(MOST_THREADS).min(followers.len());
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
+        let own = some();
+        let results = others.into_iter().map(|t| {
+            t.join().unwrap_or_else(|_| Err(Error::Panic("applying state panicked".into())))
+        });
+        results.fold(own, |all, one| all.and(one))
+    })
 }

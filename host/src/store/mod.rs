@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn apply(state: &State, all: Vec<(Vec<u8>, Option<Vec<u8>>)>, offset: u64) {
-        let mut changes = Changes::default();
+        let mut changes = change::Changes::default();
         all.iter().for_each(|(key, value)| changes.put(key, value.as_deref()));
         changes.sort();
         let packs = changes.pack(100);
