@@ -152,7 +152,8 @@ impl Keys {
 
     /// Whether memory is over its budget by so much that the store should apply what waits for it.
     pub fn is_pressed(&self) -> bool {
-        self.bytes > self.budget - self.budget / 4 && self.stuck
+        // Where it is full no batch comes any more that would find out that the hand is stuck.
+        self.is_full() || (self.bytes > self.budget - self.budget / 4 && self.stuck)
     }
 
     /// Whether memory is full: no more should be read until the store has caught up.
