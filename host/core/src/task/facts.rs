@@ -24,7 +24,7 @@ pub enum Fact {
         input: usize,
         /// Who says so; ignored for inputs whose watermarks are generated.
         producer: u32,
-        /// The watermark; [`WATERMARK_END`] when nothing more comes.
+        /// The watermark; [`WATERMARK_END`](wasmill_abi::WATERMARK_END) when nothing more comes.
         watermark: i64,
         /// Whether the producer has stepped aside until it has more.
         idle: bool,
