@@ -20,8 +20,10 @@ use crate::store::{self, Cold, Index};
 /// What an entry costs besides its key and value, in bytes: itself, its place in the table and in a
 /// time index, and what an allocator adds.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 72;
-/// How many entries the hand passes in one batch when it looks for something to evict.
-const HAND_STEPS: usize = 20_000;
+/// How many entries the hand passes for each key of a batch when it looks for something to evict,
+/// and at least: a third of the rows can go where memory is not pressed, each at the second visit.
+const HAND_STEPS: usize = 8;
+const LEAST_HAND_STEPS: usize = 1_024;
 /// How many keys are read from a time index of the store at once.
 const PAGE: usize = 4_096;
 /// A time that no timer reaches: the last instant belongs to the end of the input.
@@ -66,6 +68,9 @@ pub struct Keys {
     /// Every key whose place in the store's index is at or before this is in memory; none: all are.
     frontier: [Option<(i64, Vec<u8>)>; 3],
     dirty: Vec<u32>,
+    /// How many rows changed in each epoch that the store has not applied, and in all of them.
+    waiting: VecDeque<(u64, usize)>,
+    unapplied: usize,
     epoch: u64,
     applied: u64,
     batch: u64,
@@ -76,8 +81,8 @@ pub struct Keys {
     pins: u32,
     /// Keys that held nothing when their batch ended, the oldest first.
     empties: VecDeque<u32>,
-    /// Whether the hand has found nothing since the store last applied something.
-    stuck: bool,
+    /// How many entries the hand has passed since it last found one that may go.
+    barren: usize,
     /// The keys that the store may hold and memory does not.
     evicted: Filter,
     ttl_ms: Option<i64>,
@@ -109,6 +114,8 @@ impl Keys {
             times: Default::default(),
             frontier: [start(), start(), start()],
             dirty: Vec::new(),
+            waiting: VecDeque::new(),
+            unapplied: 0,
             epoch: 1,
             applied: 0,
             batch: 0,
@@ -117,7 +124,7 @@ impl Keys {
             hand: 0,
             pins: 0,
             empties: VecDeque::new(),
-            stuck: false,
+            barren: 0,
             evicted: if complete { Filter::empty() } else { Filter::all() },
             ttl_ms,
             keeps_empty: ttl_ms.is_some() && has_maps,
@@ -152,8 +159,14 @@ impl Keys {
 
     /// Whether memory is over its budget by so much that the store should apply what waits for it.
     pub fn is_pressed(&self) -> bool {
-        // Where it is full no batch comes any more that would find out that the hand is stuck.
-        self.is_full() || (self.bytes > self.budget - self.budget / 4 && self.stuck)
+        let rows = self.unapplied + self.dirty.len();
+        let waiting = rows.saturating_mul(self.bytes / self.table.len().max(1));
+        self.is_full() || (self.is_short() && waiting > self.budget / 8 * 5)
+    }
+
+    /// Whether so much is in memory that some of it should go.
+    fn is_short(&self) -> bool {
+        self.bytes > self.budget - self.budget / 4
     }
 
     /// Whether memory is full: no more should be read until the store has caught up.
@@ -400,8 +413,9 @@ impl Keys {
                 self.remove(id);
             }
         }
-        if self.bytes > self.budget - self.budget / 4 && !self.stuck {
-            self.evict(HAND_STEPS);
+        // A whole round for nothing: the hand rests until the store has applied something.
+        if self.is_short() && self.barren < self.entries.len() {
+            self.evict(LEAST_HAND_STEPS.max(HAND_STEPS * ids.len()));
         }
     }
 
@@ -427,7 +441,6 @@ impl Keys {
     /// the store has not applied stays; where nothing else is left, the hand rests until it has.
     fn evict(&mut self, steps: usize) {
         let target = self.budget - self.budget / 4 - self.budget / 16;
-        let mut found = 0;
         for _ in 0..steps.min(2 * self.entries.len()) {
             if self.bytes <= target {
                 return;
@@ -435,9 +448,10 @@ impl Keys {
             self.hand = (self.hand + 1) % self.entries.len();
             let entry = &mut self.entries[self.hand];
             if !entry.live || entry.dirty > self.applied {
+                self.barren += 1;
                 continue;
             }
-            found += 1;
+            self.barren = 0;
             if std::mem::take(&mut entry.used) {
                 continue;
             }
@@ -457,7 +471,6 @@ impl Keys {
             }
             self.remove(self.hand as u32);
         }
-        self.stuck = found == 0;
     }
 
     fn remove(&mut self, id: u32) {
@@ -481,6 +494,7 @@ impl Keys {
 
     /// Ends the epoch: adds the rows that changed, and the removals, to `changes`.
     pub fn freeze(&mut self, changes: &mut Changes) {
+        let changed = self.dirty.len();
         for id in std::mem::take(&mut self.dirty) {
             let entry = &self.entries[id as usize];
             let value = (!self.is_nothing(&entry.row)).then_some(|out: &mut Vec<u8>| {
@@ -488,13 +502,18 @@ impl Keys {
             });
             changes.add(|out| row_key(self.stage, &entry.key, out), value);
         }
+        self.waiting.push_back((self.epoch, changed));
+        self.unapplied += changed;
         self.epoch += 1;
     }
 
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.applied = self.applied.max(epoch);
-        self.stuck = false;
+        self.barren = 0;
+        while self.waiting.front().is_some_and(|(epoch, _)| *epoch <= self.applied) {
+            self.unapplied -= self.waiting.pop_front().map_or(0, |(_, changed)| changed);
+        }
         if self.is_full() {
             // Nothing is read until there is room: no batch would do it.
             self.evict(usize::MAX);

@@ -15,9 +15,9 @@ use super::worker::{Shared, lock};
 use crate::store::State;
 
 /// How long changes wait at most before they are applied.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(10);
 /// How many bytes of changes are applied in one transaction, about.
-const GROUP_BYTES: usize = 32 << 20;
+const GROUP_BYTES: usize = 64 << 20;
 
 /// How many state files are written at a time at most: each is bound by the memory it takes.
 const MOST_THREADS: usize = 4;

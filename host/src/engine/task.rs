@@ -71,11 +71,14 @@ pub(super) struct Input {
     idle: bool,
     /// Whether the task has been told of its end.
     told: bool,
+    /// A watermark that is being told in parts: producer and watermark. It counts as read when all of
+    /// it is told.
+    held: Option<(u32, i64)>,
 }
 
 impl Input {
     pub(super) fn new(feed: Feed, idle_after: Option<Duration>) -> Self {
-        Self { feed, idle_after, last: Instant::now(), idle: false, told: false }
+        Self { feed, idle_after, last: Instant::now(), idle: false, told: false, held: None }
     }
 }
 
@@ -206,8 +209,9 @@ impl Run {
         let batch = match &mut input.feed {
             Feed::Ended if input.told => return Ok(false),
             Feed::Ended => {
-                input.told = true;
-                return self.end(index, now).map(|()| true);
+                let told = self.end(index, now)?;
+                self.inputs[index].told = told;
+                return Ok(true);
             }
             Feed::Source(reader) => {
                 let before = reader.position().byte;
@@ -245,9 +249,18 @@ impl Run {
 
     fn read_topic(&mut self, index: usize, now: i64) -> Result<bool, Error> {
         let carried = matches!(self.task.layout().inputs[index].clock, InputClock::Carried(_));
-        let Feed::Topic { reader, until, place } = &mut self.inputs[index].feed else {
+        if let Some((producer, watermark)) = self.inputs[index].held
+            && !self.advance(index, producer, watermark, now)?
+        {
+            return Ok(true);
+        }
+        let input = &mut self.inputs[index];
+        let Feed::Topic { reader, until, place } = &mut input.feed else {
             unreachable!("only called for topics");
         };
+        if input.held.take().is_some() {
+            *place = reader.position();
+        }
         if until.is_some_and(|until| place.offset >= until) {
             self.inputs[index].feed = Feed::Ended;
             return Ok(true);
@@ -256,16 +269,18 @@ impl Run {
             self.look_idle(index, now)?;
             return Ok(false);
         };
+        if let Body::Watermark { watermark, idle: false } = frame.body
+            && carried
+        {
+            input.held = Some((frame.producer, watermark));
+            return Ok(true);
+        }
         *place = reader.position();
         match &frame.body {
             Body::Watermark { watermark, idle } => {
                 if carried {
-                    let fact = Fact::Watermark {
-                        input: index,
-                        producer: frame.producer,
-                        watermark: *watermark,
-                        idle: *idle,
-                    };
+                    let (producer, watermark, idle) = (frame.producer, *watermark, *idle);
+                    let fact = Fact::Watermark { input: index, producer, watermark, idle };
                     self.step(fact, now)?;
                 }
             }
@@ -304,16 +319,33 @@ impl Run {
         self.step(Fact::Watermark { input: index, producer: 0, watermark, idle: true }, now)
     }
 
-    fn end(&mut self, index: usize, now: i64) -> Result<(), Error> {
+    /// Moves the watermark of an input on, as far as one step may go. Returns whether it is there.
+    fn advance(
+        &mut self,
+        index: usize,
+        producer: u32,
+        watermark: i64,
+        now: i64,
+    ) -> Result<bool, Error> {
+        let reach = self.task.reach(index, watermark);
+        let reach = reach.map_err(|error| Error::Task { task: self.name.clone(), error })?;
+        let fact = Fact::Watermark { input: index, producer, watermark: reach, idle: false };
+        self.step(fact, now)?;
+        Ok(reach == watermark)
+    }
+
+    /// Tells the task that an input has ended. Returns whether all of it is told.
+    fn end(&mut self, index: usize, now: i64) -> Result<bool, Error> {
         let producers = match &self.task.layout().inputs[index].clock {
             InputClock::Generated(_) => vec![0],
             InputClock::Carried(producers) => producers.clone(),
         };
         for producer in producers {
-            let watermark = WATERMARK_END;
-            self.step(Fact::Watermark { input: index, producer, watermark, idle: false }, now)?;
+            if !self.advance(index, producer, WATERMARK_END, now)? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the watermarks that have changed into every partition of their topics.

@@ -144,6 +144,14 @@ impl Stage {
         }
     }
 
+    /// The furthest towards `until` that about `n` keys have event-time timers due.
+    ///
+    /// # Errors
+    /// [`Error`] when the state can't be read.
+    pub fn horizon(&mut self, until: i64, n: usize) -> Result<i64, Error> {
+        self.keys.horizon(Index::EventTime, until, n).map_err(|e| self.store_error(e))
+    }
+
     /// How far the next part may go: so many records that the call is not too large, and so far in
     /// event time that not too many timers are due.
     fn extent(&mut self, work: &Work) -> Result<(usize, i64), Error> {
@@ -154,8 +162,7 @@ impl Stage {
             to = work.at + most;
             end = clocks[to];
         }
-        let horizon = self.keys.horizon(Index::EventTime, end, most);
-        let horizon = horizon.map_err(|e| self.store_error(e))?;
+        let horizon = self.horizon(end, most)?;
         if horizon < end {
             end = horizon;
             to = work.at + clocks[work.at..to].partition_point(|clock| *clock < end);

@@ -18,7 +18,8 @@ pub enum Fact {
         /// The records.
         records: Records,
     },
-    /// A watermark of a producer.
+    /// A watermark of a producer. One for an input whose watermarks are generated moves it on beyond
+    /// what its records say.
     Watermark {
         /// The input's index.
         input: usize,

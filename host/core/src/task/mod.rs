@@ -26,6 +26,9 @@ use crate::store::Index;
 pub use clocks::Clocks;
 pub use facts::{Effects, Fact, Records};
 
+/// About how many keys with timers due are within [`Task::reach`].
+const REACH_KEYS: usize = 16_384;
+
 /// A stage of a task, of either kind.
 // A task has a few of them, which don't move.
 #[allow(clippy::large_enum_variant)]
@@ -173,6 +176,28 @@ impl Task {
         keyed.min()
     }
 
+    /// How far towards `watermark` an input may be moved in one step so that not very many keys have
+    /// timers due. Who wants steps that end soon and effects that stay small tells a watermark in such
+    /// parts: event time moves continuously, so nothing depends on them.
+    ///
+    /// # Errors
+    /// [`Error`] when the state can't be read; the task must be thrown away.
+    ///
+    /// # Panics
+    /// When there is no such input.
+    pub fn reach(&mut self, input: usize, watermark: i64) -> Result<i64, Error> {
+        let now = self.watermark(input);
+        let mut reach = watermark;
+        for stage in self.nodes.iter_mut().flatten() {
+            if let Stage::Keyed(stage) = stage {
+                let horizon = stage.horizon(reach, REACH_KEYS)?;
+                // What is due by now already waits for another input.
+                reach = if horizon > now { reach.min(horizon) } else { reach };
+            }
+        }
+        Ok(reach)
+    }
+
     /// Takes a fact and the wall clock, and returns what follows.
     ///
     /// # Errors
@@ -305,9 +330,7 @@ impl Task {
                 generator.end();
                 valve.advance(channel, WATERMARK_END);
             }
-            // The watermark of a generated input is the generator's own.
-            Some(_) => {}
-            None => {
+            _ => {
                 valve.advance(channel, watermark);
             }
         }
