@@ -17,7 +17,7 @@ COMPONENT_DIR := target/plugins
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins test-plugins demo test bench clean
+.PHONY: help setup build plugins test-plugins demo test bench kafka kafka-stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,18 +61,31 @@ demo: build ## build everything and show what it does
 	$(TARGET_DIR)/release/wasmill demo
 
 # One profile for everything, so that dependencies are compiled once.
+# Tests that this machine lacks something for write their names into this file.
+test: export WASMILL_SKIPPED := $(CURDIR)/target/skipped-tests
 test: setup test-plugins ## check format, lints, tests and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	cargo build --workspace --release --bins
+	@rm -f "$$WASMILL_SKIPPED"
 	@if command -v cargo-nextest >/dev/null; then set -x; cargo nextest run --workspace --release; \
 	else set -x; cargo test --workspace --release --lib --bins --tests; fi
 	cargo test --workspace --release --doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps
+	@if [ -s "$$WASMILL_SKIPPED" ]; then cat "$$WASMILL_SKIPPED"; fi
 
 bench: test-plugins ## measure: a line for each figure, and whether it reaches its goal
 	cargo build --workspace --release --bins
 	$(TARGET_DIR)/release/wasmill-bench
 
+kafka: setup ## start an Apache Kafka for trials (needs Java 17), on 127.0.0.1:9092 or KAFKA_PORT
+	@cargo build --quiet --package wasmill-test-kafka --release --bins
+	@$(TARGET_DIR)/release/wasmill-broker start
+
+kafka-stop: setup ## end the Apache Kafka for trials; its data stays
+	@cargo build --quiet --package wasmill-test-kafka --release --bins
+	@$(TARGET_DIR)/release/wasmill-broker stop
+
 clean: ## remove everything that was built
+	@if [ -e target/kafka/data/process ]; then $(MAKE) kafka-stop; fi
 	rm -rf target
