@@ -1,0 +1,530 @@
+//! Sending records and committing them together with offsets. Invariant: a commit that may have
+//! happened is never reported as failed, and one that has failed leaves nothing that a
+//! read-committed consumer sees.
+
+mod failure;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+pub use self::failure::CommitError;
+use crate::client::{created, left, number};
+use crate::context::Context;
+use crate::membership::GroupMetadata;
+use crate::native::Failure;
+use crate::native::producer::{Handle, HeaderList, Parts};
+use crate::settings::Role;
+use crate::{Error, Settings, Stats};
+
+/// After how many records delivery reports are served.
+const POLL_EVERY: u32 = 1_000;
+/// How long one wait for reports takes at most.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// A producer with transactions, or without them at least once.
+pub struct Producer {
+    handle: Handle,
+    transactional: bool,
+    timeout: Duration,
+    topics: HashMap<String, Topic>,
+    names: Vec<String>,
+    tickets: usize,
+    since_poll: u32,
+    open: bool,
+    /// What a commit that is not decided yet has still to do.
+    undecided: Option<Undecided>,
+}
+
+enum Undecided {
+    Transaction,
+    Offsets(TopicPartitionList, GroupMetadata),
+}
+
+/// A topic that a producer knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Topic(usize);
+
+/// A record to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Where to.
+    pub topic: Topic,
+    /// The partition, which must exist.
+    pub partition: u32,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value; none for a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// In ms since the Unix epoch; none for now.
+    pub timestamp: Option<i64>,
+}
+
+/// A record whose offset is told at the commit; counts from 0 in each transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub usize);
+
+/// What a commit has brought about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// The offset of each tracked record, by its ticket.
+    pub offsets: Vec<i64>,
+}
+
+/// An offset to be committed with the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: u32,
+    /// The offset to read next.
+    pub next: i64,
+    /// What is kept with it, at most 4 KiB by Kafka's default.
+    pub metadata: Option<&'a str>,
+}
+
+/// For records without headers.
+pub const NO_HEADERS: [(&[u8], Option<&[u8]>); 0] = [];
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.transactional { "transactional" } else { "at least once" };
+        write!(f, "Producer({kind} at {})", self.handle.context().brokers)
+    }
+}
+
+impl Producer {
+    /// Makes a producer with transactions. It fences every other with the same `transactional_id`
+    /// and aborts what that had open. `timeout` bounds this and each later call.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when the settings can't be used, [`Error::Request`] when the transaction
+    /// coordinator can't be reached in time or refuses.
+    pub fn connect(
+        settings: &Settings,
+        transactional_id: &str,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let producer = Self::new(settings, &[("transactional.id", transactional_id)], timeout)?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            match producer.handle.init_transactions(left(deadline)) {
+                Ok(()) => return Ok(producer),
+                Err(failure) if failure.retriable && Instant::now() < deadline => {
+                    tracing::debug!(why = failure.text, transactional_id, "init again");
+                    producer.handle.poll(Duration::from_millis(10));
+                }
+                Err(failure) => {
+                    let context = producer.handle.context();
+                    return Err(Error::Request {
+                        what: format!("making the transactional producer {transactional_id}"),
+                        brokers: context.brokers.clone(),
+                        why: context.redaction.scrub(&failure.text),
+                        retriable: failure.retriable,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Makes a producer without transactions: what it sends is visible at once, and after a failure
+    /// may be there twice.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when the settings can't be used.
+    pub fn at_least_once(settings: &Settings, timeout: Duration) -> Result<Self, Error> {
+        Self::new(settings, &[], timeout)
+    }
+
+    fn new(settings: &Settings, own: &[(&str, &str)], timeout: Duration) -> Result<Self, Error> {
+        let mut owned = vec![("enable.idempotence", "true"), ("acks", "all")];
+        owned.extend_from_slice(own);
+        let (mut config, redaction) = settings.config(Role::Producer, &owned)?;
+        if std::env::var("K2_ERR").is_ok() { config.set("delivery.report.only.error", "true"); }
+        if own.is_empty() {
+            config.remove("transaction.timeout.ms");
+        }
+        let context = Context::new(&settings.brokers, redaction.clone());
+        let handle =
+            Handle::new(&config, context).map_err(|e| created(settings, &redaction, &e))?;
+        Ok(Self {
+            handle,
+            transactional: !own.is_empty(),
+            timeout,
+            topics: HashMap::new(),
+            names: Vec::new(),
+            tickets: 0,
+            since_poll: 0,
+            open: false,
+            undecided: None,
+        })
+    }
+
+    /// Bounds each call from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    /// The handle of a topic, to be kept for sending to it. The topic must exist.
+    ///
+    /// # Errors
+    /// [`Error::Send`] when the name can't be one of a topic.
+    pub fn topic(&mut self, name: &str) -> Result<Topic, Error> {
+        if let Some(topic) = self.topics.get(name) {
+            return Ok(*topic);
+        }
+        let refused = |why| Error::Send { topic: name.to_owned(), partition: 0, why };
+        let topic = Topic(self.handle.add_topic(name).map_err(refused)?);
+        self.topics.insert(name.to_owned(), topic);
+        self.names.push(name.to_owned());
+        Ok(topic)
+    }
+
+    /// Opens a transaction, where there are any and none is open. Costs no request.
+    ///
+    /// # Errors
+    /// [`CommitError`] when the producer is of no use any more, or a commit is not decided.
+    pub fn begin(&mut self) -> Result<(), CommitError> {
+        if self.transactional && !self.open {
+            self.handle.begin_transaction().map_err(|f| self.judge(&f))?;
+        }
+        self.open = true;
+        Ok(())
+    }
+
+    /// Whether a transaction is open, or records wait for a commit.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Queues a record. Waits while the queue is full, at most the timeout. That it was not
+    /// delivered shows at the commit.
+    ///
+    /// # Errors
+    /// [`Error::Send`] when it can't be queued: the transaction is to be aborted.
+    #[inline]
+    pub fn send<'h>(
+        &mut self,
+        record: Record<'_>,
+        headers: impl IntoIterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) -> Result<(), Error> {
+        self.queue(&record, headers, 0)
+    }
+
+    /// Queues a record whose offset [`Producer::commit`] tells.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub fn send_tracked<'h>(
+        &mut self,
+        record: Record<'_>,
+        headers: impl IntoIterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) -> Result<Ticket, Error> {
+        self.queue(&record, headers, self.tickets + 1)?;
+        self.tickets += 1;
+        Ok(Ticket(self.tickets - 1))
+    }
+
+    #[inline]
+    fn queue<'h>(
+        &mut self,
+        record: &Record<'_>,
+        headers: impl IntoIterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+        ticket: usize,
+    ) -> Result<(), Error> {
+        let mut list: Option<HeaderList> = None;
+        for (name, value) in headers {
+            list.get_or_insert_with(HeaderList::new).add(name, value);
+        }
+        let parts = Parts {
+            topic: record.topic.0,
+            partition: number(record.partition),
+            key: record.key,
+            value: record.value,
+            timestamp: record.timestamp.unwrap_or(0),
+            ticket,
+        };
+        self.since_poll += 1;
+        if self.since_poll >= POLL_EVERY {
+            self.since_poll = 0;
+            self.handle.poll(Duration::ZERO);
+        }
+        match self.handle.produce(&parts, &mut list) {
+            Ok(()) => Ok(()),
+            Err(code) => self.queue_slowly(&parts, list, code),
+        }
+    }
+
+    #[cold]
+    fn queue_slowly(
+        &self,
+        parts: &Parts<'_>,
+        mut headers: Option<HeaderList>,
+        mut code: RDKafkaErrorCode,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + self.timeout;
+        while code == RDKafkaErrorCode::QueueFull && Instant::now() < deadline {
+            self.handle.poll(Duration::from_millis(1));
+            match self.handle.produce(parts, &mut headers) {
+                Ok(()) => return Ok(()),
+                Err(again) => code = again,
+            }
+        }
+        let context = self.handle.context();
+        let fatal = self.handle.fatal_error().map(|(_, why)| why);
+        let why = match (code, fatal) {
+            (_, Some(why)) => why,
+            (RDKafkaErrorCode::QueueFull, None) => format!(
+                "the queue is full and Kafka {} has taken nothing for {:?}",
+                context.brokers, self.timeout
+            ),
+            (code, None) => code.to_string(),
+        };
+        Err(Error::Send {
+            topic: self.names[parts.topic].clone(),
+            partition: u32::try_from(parts.partition).unwrap_or(0),
+            why: context.redaction.scrub(&why),
+        })
+    }
+
+    /// Serves delivery reports without waiting; to be called now and then while nothing is sent.
+    pub fn poll(&mut self) {
+        self.handle.poll(Duration::ZERO);
+    }
+
+    /// Waits until everything sent so far is delivered, at most the timeout. [`Producer::commit`]
+    /// does this too.
+    ///
+    /// # Errors
+    /// [`CommitError::Abortable`] when a record could not be delivered, or not in time.
+    pub fn drain(&mut self) -> Result<(), CommitError> {
+        self.drain_until(Instant::now() + self.timeout)
+    }
+
+    fn drain_until(&mut self, deadline: Instant) -> Result<(), CommitError> {
+        self.handle.poll(Duration::ZERO);
+        while self.handle.outstanding() > 0 && !self.handle.flush(SLICE.min(left(deadline))) {
+            if Instant::now() >= deadline || self.handle.context().has_failed_delivery() {
+                break;
+            }
+        }
+        let context = self.handle.context();
+        if context.has_failed_delivery() {
+            let (topic, partition, code, why) =
+                context.take_deliveries().failure.expect("it was seen just now");
+            return Err(CommitError::of_delivery(&topic, partition, code, why));
+        }
+        match self.handle.outstanding() {
+            0 => Ok(()),
+            count => Err(CommitError::Abortable {
+                why: format!("{count} records were not delivered within {:?}", self.timeout),
+            }),
+        }
+    }
+
+    /// Commits what was sent since [`Producer::begin`] together with offsets of the group, and tells
+    /// the offsets of the tracked records.
+    ///
+    /// Without transactions: waits until everything is delivered, then has the group's member commit
+    /// the offsets.
+    ///
+    /// # Errors
+    /// [`CommitError`], whose variants say what to do.
+    pub fn commit(
+        &mut self,
+        offsets: &[Offsets<'_>],
+        group: &GroupMetadata,
+    ) -> Result<Delivered, CommitError> {
+        self.commit_with(Some((offsets, group)))
+    }
+
+    /// As [`Producer::commit`], without any offsets.
+    ///
+    /// # Errors
+    /// [`CommitError`], whose variants say what to do.
+    pub fn commit_records(&mut self) -> Result<Delivered, CommitError> {
+        self.commit_with(None)
+    }
+
+    fn commit_with(
+        &mut self,
+        offsets: Option<(&[Offsets<'_>], &GroupMetadata)>,
+    ) -> Result<Delivered, CommitError> {
+        if self.undecided.is_some() {
+            let why = "the commit before is not: resume that first".to_owned();
+            return Err(CommitError::Undecided { why });
+        }
+        let deadline = Instant::now() + self.timeout;
+        self.drain_until(deadline)?;
+        let offsets = offsets.filter(|(offsets, _)| !offsets.is_empty());
+        let offsets = offsets.map(|(list, group)| Ok((partitions(list)?, group))).transpose();
+        let offsets = offsets.map_err(|why| CommitError::Abortable { why })?;
+        self.undecided = match (self.transactional, offsets) {
+            (true, offsets) => {
+                if let Some((list, group)) = &offsets {
+                    self.send_offsets(list, group, deadline)?;
+                }
+                Some(Undecided::Transaction)
+            }
+            (false, Some((list, group))) => Some(Undecided::Offsets(list, group.clone())),
+            (false, None) => None,
+        };
+        self.resume_until(deadline)
+    }
+
+    fn send_offsets(
+        &self,
+        list: &TopicPartitionList,
+        group: &GroupMetadata,
+        deadline: Instant,
+    ) -> Result<(), CommitError> {
+        loop {
+            match self.handle.send_offsets(list, &group.raw, left(deadline)) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.retriable && Instant::now() < deadline => {
+                    self.handle.poll(Duration::from_millis(1));
+                }
+                // Nothing was committed: the transaction's end was not asked for.
+                Err(failure) if failure.retriable => {
+                    return Err(CommitError::Abortable { why: self.scrubbed(&failure) });
+                }
+                Err(failure) => return Err(self.judge(&failure)),
+            }
+        }
+    }
+
+    /// Goes on with a commit that was [`CommitError::Undecided`].
+    ///
+    /// # Errors
+    /// As [`Producer::commit`].
+    pub fn resume(&mut self) -> Result<Delivered, CommitError> {
+        self.resume_until(Instant::now() + self.timeout)
+    }
+
+    fn resume_until(&mut self, deadline: Instant) -> Result<Delivered, CommitError> {
+        let outcome = match self.undecided.take() {
+            None => Ok(()),
+            Some(Undecided::Transaction) => self.end_transaction(deadline),
+            Some(Undecided::Offsets(list, group)) => self.commit_offsets(list, group),
+        };
+        outcome?;
+        self.open = false;
+        Ok(self.delivered())
+    }
+
+    fn end_transaction(&mut self, deadline: Instant) -> Result<(), CommitError> {
+        loop {
+            match self.handle.commit_transaction(left(deadline)) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.retriable && Instant::now() < deadline => {
+                    self.handle.poll(Duration::from_millis(1));
+                }
+                Err(failure) if failure.retriable => {
+                    self.undecided = Some(Undecided::Transaction);
+                    return Err(CommitError::Undecided { why: self.scrubbed(&failure) });
+                }
+                Err(failure) => return Err(self.judge(&failure)),
+            }
+        }
+    }
+
+    fn commit_offsets(
+        &mut self,
+        list: TopicPartitionList,
+        group: GroupMetadata,
+    ) -> Result<(), CommitError> {
+        let Err(error) = group.member.0.commit(&list, CommitMode::Sync) else { return Ok(()) };
+        let why = self.handle.context().redaction.scrub(&error.to_string());
+        match error.rdkafka_error_code() {
+            Some(code) if failure::is_stale(code) => Err(CommitError::Stale { why }),
+            Some(code) if crate::error::is_retriable(code) => {
+                self.undecided = Some(Undecided::Offsets(list, group));
+                Err(CommitError::Undecided { why })
+            }
+            _ => Err(CommitError::Abortable { why }),
+        }
+    }
+
+    /// Takes back what was sent since [`Producer::begin`]. Without transactions nothing can be taken
+    /// back: this only waits until it is delivered, or not.
+    ///
+    /// # Errors
+    /// [`CommitError::Undecided`] when Kafka can't be reached in time: to be called again.
+    /// [`CommitError::Fenced`] and [`CommitError::Fatal`] when the producer is to be made anew, which
+    /// aborts the transaction as well.
+    pub fn abort(&mut self) -> Result<(), CommitError> {
+        let deadline = Instant::now() + self.timeout;
+        if !self.transactional {
+            let _ = self.drain_until(deadline);
+        } else if self.open {
+            self.abort_until(deadline)?;
+        }
+        self.handle.poll(Duration::ZERO);
+        self.open = false;
+        self.undecided = None;
+        self.delivered();
+        Ok(())
+    }
+
+    fn abort_until(&self, deadline: Instant) -> Result<(), CommitError> {
+        loop {
+            match self.handle.abort_transaction(left(deadline)) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.retriable && Instant::now() < deadline => {
+                    self.handle.poll(Duration::from_millis(1));
+                }
+                Err(failure) if failure.retriable => {
+                    return Err(CommitError::Undecided { why: self.scrubbed(&failure) });
+                }
+                Err(failure) => return Err(self.judge(&failure)),
+            }
+        }
+    }
+
+    /// The records and reports that are not done with.
+    pub fn outstanding(&self) -> usize {
+        self.handle.outstanding()
+    }
+
+    /// The client's figures.
+    pub fn stats(&self) -> Stats {
+        self.handle.context().current_stats()
+    }
+
+    /// The offsets of tracked records, and a clean slate for the next transaction.
+    fn delivered(&mut self) -> Delivered {
+        let mut offsets = vec![-1; std::mem::take(&mut self.tickets)];
+        for (ticket, offset) in self.handle.context().take_deliveries().tracked {
+            if let Some(slot) = offsets.get_mut(ticket - 1) {
+                *slot = offset;
+            }
+        }
+        Delivered { offsets }
+    }
+
+    fn judge(&self, failure: &Failure) -> CommitError {
+        CommitError::new(failure, self.scrubbed(failure))
+    }
+
+    fn scrubbed(&self, failure: &Failure) -> String {
+        self.handle.context().redaction.scrub(&failure.text)
+    }
+}
+
+fn partitions(offsets: &[Offsets<'_>]) -> Result<TopicPartitionList, String> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for Offsets { topic, partition, next, metadata } in offsets {
+        let mut element = list.add_partition(topic, number(*partition));
+        element
+            .set_offset(Offset::Offset(*next))
+            .map_err(|e| format!("{topic}/{partition}: offset {next} can't be committed: {e}"))?;
+        if let Some(metadata) = metadata {
+            element.set_metadata(metadata);
+        }
+    }
+    Ok(list)
+}

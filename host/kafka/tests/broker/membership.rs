@@ -1,0 +1,136 @@
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use wasmill_kafka::{Event, Membership, Strategy, Waker};
+
+use crate::support::{TIMEOUT, corner, next_event, nothing_happens, until_assigned};
+
+#[test]
+fn cooperative_a_revocation_waits_for_its_acknowledgement() {
+    a_revocation_waits(Strategy::Cooperative, "cooperative_a_revocation_waits");
+}
+
+#[test]
+fn eager_a_revocation_waits_for_its_acknowledgement() {
+    a_revocation_waits(Strategy::Eager, "eager_a_revocation_waits");
+}
+
+/// Partitions are not given to another member while their owner has not said that it is done.
+fn a_revocation_waits(strategy: Strategy, test: &str) {
+    let Some(corner) = corner(test) else { return };
+    let topic = corner.topic("t", 4);
+    let mut first = corner.join(&topic, strategy);
+    assert_eq!(until_assigned(&mut first).len(), 4);
+    let generation = first.metadata().unwrap().generation();
+
+    let mut second = corner.join(&topic, strategy);
+    let (mut who, mut revoked) = next_event(&mut [&mut first, &mut second]);
+    while matches!(&revoked, Event::Assigned(none) if none.is_empty()) {
+        [&mut first, &mut second][who].acknowledge(&revoked).unwrap();
+        (who, revoked) = next_event(&mut [&mut first, &mut second]);
+    }
+    let Event::Revoked(partitions) = &revoked else { panic!("{who} has {revoked:?}") };
+    assert_eq!(who, 0);
+    assert_eq!(partitions.len(), if strategy == Strategy::Eager { 4 } else { 2 });
+    assert!(first.is_rebalancing());
+    // Longer than the session's timeout would be too long only without heartbeats.
+    nothing_happens(&mut [&mut first, &mut second], Duration::from_secs(3));
+    assert!(first.metadata().unwrap().generation() >= generation, "commits are still possible");
+    first.acknowledge(&revoked).unwrap();
+
+    let mut owned: [BTreeSet<(String, u32)>; 2] = Default::default();
+    if strategy == Strategy::Cooperative {
+        owned[0] = (0..4).map(|p| (topic.clone(), p)).filter(|p| !partitions.contains(p)).collect();
+    }
+    while owned.iter().map(BTreeSet::len).sum::<usize>() < 4 {
+        let (who, event) = next_event(&mut [&mut first, &mut second]);
+        [&mut first, &mut second][who].acknowledge(&event).unwrap();
+        match event {
+            Event::Assigned(partitions) => owned[who].extend(partitions),
+            Event::Revoked(partitions) => {
+                partitions.iter().for_each(|p| assert!(owned[who].remove(p)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(owned.map(|p| p.len()), [2, 2]);
+    assert!(first.rebalances() >= 2);
+}
+
+#[test]
+fn who_leaves_hands_over_at_once() {
+    let Some(corner) = corner("who_leaves") else { return };
+    let topic = corner.topic("t", 2);
+    let mut first = corner.join(&topic, Strategy::Cooperative);
+    until_assigned(&mut first);
+    first.leave();
+    let start = Instant::now();
+    let mut second = corner.join(&topic, Strategy::Cooperative);
+    assert_eq!(until_assigned(&mut second).len(), 2);
+    assert!(start.elapsed() < Duration::from_secs(9), "the session's timeout was waited for");
+}
+
+#[test]
+fn who_is_silent_loses_its_partitions_and_can_commit_nothing() {
+    let Some(corner) = corner("who_is_silent") else { return };
+    let topic = corner.topic("t", 2);
+    let mut settings = corner.settings.clone();
+    settings.consumer.insert("session.timeout.ms".to_owned(), "2000".to_owned());
+    settings.consumer.insert("max.poll.interval.ms".to_owned(), "2500".to_owned());
+    let join = |waker: &Waker| {
+        let strategy = Strategy::Cooperative;
+        Membership::join(&settings, &corner.name, &[&topic], strategy, None, waker).unwrap()
+    };
+    let waker = Waker::default();
+    let mut silent = join(&waker);
+    until_assigned(&mut silent);
+    let mut other = join(&Waker::default());
+    // The first does not poll, so the second gets everything.
+    let deadline = Instant::now() + TIMEOUT;
+    let mut taken = 0;
+    while taken < 2 {
+        assert!(Instant::now() < deadline, "the silent member keeps its partitions");
+        let (_, event) = next_event(&mut [&mut other]);
+        other.acknowledge(&event).unwrap();
+        taken += if let Event::Assigned(partitions) = event { partitions.len() } else { 0 };
+    }
+    assert!(waker.wait(TIMEOUT), "the waker is raised for the loss");
+    let mut lost = 0;
+    while lost < 2 {
+        let (_, event) = next_event(&mut [&mut silent]);
+        let Event::Lost(partitions) = &event else { panic!("{event:?}") };
+        lost += partitions.len();
+        let refused = silent.metadata().unwrap_err();
+        assert!(refused.to_string().contains(&corner.name), "{refused}");
+        silent.acknowledge(&event).unwrap();
+    }
+    // It comes back as a new member and gets one of them anew.
+    let mut assigned = 0;
+    while assigned == 0 {
+        let (who, event) = next_event(&mut [&mut silent, &mut other]);
+        [&mut silent, &mut other][who].acknowledge(&event).unwrap();
+        if let (0, Event::Assigned(partitions)) = (who, &event) {
+            assigned = partitions.len();
+        }
+    }
+    assert_eq!(assigned, 1);
+    silent.metadata().unwrap();
+}
+
+#[test]
+fn a_static_member_keeps_its_partitions_over_a_restart() {
+    let Some(corner) = corner("a_static_member") else { return };
+    let topic = corner.topic("t", 2);
+    let join = || {
+        let (waker, strategy) = (Waker::default(), Strategy::Cooperative);
+        let (settings, group) = (&corner.settings, &corner.name);
+        Membership::join(settings, group, &[&topic], strategy, Some("one"), &waker).unwrap()
+    };
+    let mut member = join();
+    until_assigned(&mut member);
+    let generation = member.metadata().unwrap().generation();
+    drop(member);
+    let mut member = join();
+    assert_eq!(until_assigned(&mut member).len(), 2);
+    assert_eq!(member.metadata().unwrap().generation(), generation, "nobody else had to move");
+}
