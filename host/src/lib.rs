@@ -6,4 +6,6 @@ pub mod record_json;
 pub mod runtime;
 pub mod sink;
 pub mod source;
-pub mod store;
+
+/// Keyed state on disk.
+pub use wasmill_store as store;
