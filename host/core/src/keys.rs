@@ -3,17 +3,30 @@
 //!
 //! Invariant: a row that the store has not applied yet is never evicted, so a lookup that misses
 //! memory finds the truth in the store.
+//!
+//! For each index there is a frontier. Invariant: every row that is posted before the frontier is in
+//! memory. It holds because
+//! - a row is posted at or before its place ([`Places`]), so whoever has read all postings up to a
+//!   time has all rows that are due by then;
+//! - what is read from the store up to the frontier is put into memory;
+//! - when a row is evicted, the frontier goes back to what it is posted under.
+//!
+//! What a row is posted under is decided here, when an epoch ends, and written with it: where it was
+//! posted before, so that a timer that moves on with every record costs the store nothing; under its
+//! place, where that would be too late, or where time has passed it, so that the frontier would have
+//! to go back far. For that reason a row that time has passed like that is not evicted either: it is
+//! written again first.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-use wasmill_abi::{Column, TimeDomain};
+use hashbrown::{HashMap, HashTable};
+use wasmill_abi::Column;
 
 use crate::change::Changes;
 use crate::filter::Filter;
-use crate::row::{Row, UNDATED, row_key};
+use crate::row::{NEVER, Places, Row, UNDATED, row_key};
 use crate::slab::Slab;
 use crate::store::{self, Cold, Index};
 
@@ -26,8 +39,8 @@ const HAND_STEPS: usize = 8;
 const LEAST_HAND_STEPS: usize = 1_024;
 /// How many keys are read from a time index of the store at once.
 const PAGE: usize = 4_096;
-/// A time that no timer reaches: the last instant belongs to the end of the input.
-pub const NEVER: i64 = i64::MAX;
+/// What it costs that a row is posted before its place, in bytes.
+const EARLIER_BYTES: usize = 2 * (size_of::<(u32, Places)>() + 1);
 
 /// What stands for the entry of a key that has none.
 pub const NO_ENTRY: u32 = u32::MAX;
@@ -65,8 +78,13 @@ pub struct Keys {
     /// The keys of the batch that have no entry: hash and slot.
     fresh: HashTable<(u64, u32)>,
     times: [BTreeSet<(i64, u32)>; 3],
-    /// Every key whose place in the store's index is at or before this is in memory; none: all are.
+    /// Every key that is posted in the store's index at or before this is in memory; none: all are.
     frontier: [Option<(i64, Vec<u8>)>; 3],
+    /// The times up to which it was asked what is due.
+    passed: Places,
+    /// What rows are posted under by their last epoch that has ended, where that is not their place.
+    /// Of a row that no epoch has ended for, a place that it had.
+    earlier: HashMap<u32, Places, foldhash::fast::RandomState>,
     dirty: Vec<u32>,
     /// How many rows changed in each epoch that the store has not applied, and in all of them.
     waiting: VecDeque<(u64, usize)>,
@@ -113,6 +131,8 @@ impl Keys {
             fresh: HashTable::new(),
             times: Default::default(),
             frontier: [start(), start(), start()],
+            passed: [i64::MIN; 3],
+            earlier: HashMap::default(),
             dirty: Vec::new(),
             waiting: VecDeque::new(),
             unapplied: 0,
@@ -250,11 +270,14 @@ impl Keys {
         let mut name = Vec::with_capacity(3 + key.len());
         row_key(self.stage, key, &mut name);
         let Some(bytes) = self.cold.get(&name)? else { return Ok(None) };
-        Ok(Some(self.insert(hash, key, Row::decode(&bytes)?)))
+        let (row, posted) = Row::decode_posted(&bytes)?;
+        let id = self.insert(hash, key, row);
+        self.post(id, posted);
+        Ok(Some(id))
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], row: Row) -> u32 {
-        let next = self.places(&row);
+        let next = self.indexed(&row, row.places());
         self.bytes += cost(key, &row);
         let entry = Entry {
             hash,
@@ -287,24 +310,22 @@ impl Keys {
         id
     }
 
-    fn places(&self, row: &Row) -> [i64; 3] {
-        // A row from before the stage had a time to live is undated; its first touch dates it.
-        let dated = self.ttl_ms.is_some() && row.touched != UNDATED;
-        let exists = dated && (row.value.is_some() || self.keeps_empty);
-        if row.timers.is_empty() {
-            return [NEVER, NEVER, if exists { row.touched } else { NEVER }];
+    /// Those of a row's places that count in memory: state expires where it exists and the stage has
+    /// a time to live. A row from before that is undated; its first touch dates it.
+    fn indexed(&self, row: &Row, mut places: Places) -> Places {
+        let exists = row.value.is_some() || self.keeps_empty;
+        if self.ttl_ms.is_none() || !exists {
+            places[Index::Touched as usize] = NEVER;
         }
-        [
-            row.next(TimeDomain::EventTime),
-            row.next(TimeDomain::ProcessingTime),
-            if exists { row.touched } else { NEVER },
-        ]
+        places
     }
 
     /// Changes a row, and keeps the books: memory, time indexes, what must be written.
     #[inline]
     pub fn change(&mut self, id: u32, change: impl FnOnce(&mut Row)) {
-        let old = self.places(&self.entries[id as usize].row);
+        let row = &self.entries[id as usize].row;
+        let places = row.places();
+        let old = self.indexed(row, places);
         let entry = &mut self.entries[id as usize];
         let before = cost(&entry.key, &entry.row);
         change(&mut entry.row);
@@ -313,7 +334,12 @@ impl Keys {
             entry.dirty = self.epoch;
             self.dirty.push(id);
         }
-        let next = self.places(&self.entries[id as usize].row);
+        let row = &self.entries[id as usize].row;
+        let now = row.places();
+        let next = self.indexed(row, now);
+        if places != now && (0..3).any(|i| places[i] < now[i] && now[i] != NEVER) {
+            self.note_posted(id, places);
+        }
         if old != next {
             for i in 0..3 {
                 if old[i] == next[i] {
@@ -329,12 +355,54 @@ impl Keys {
         }
     }
 
+    /// A row moves away from what it is posted under; if it had before, that stays known.
+    fn note_posted(&mut self, id: u32, posted: Places) {
+        if let hashbrown::hash_map::Entry::Vacant(vacant) = self.earlier.entry(id) {
+            vacant.insert(posted);
+            self.bytes += EARLIER_BYTES;
+        }
+    }
+
+    /// Keeps what a row is posted under, where that is not its place.
+    fn post(&mut self, id: u32, posted: Places) {
+        if self.entries[id as usize].row.places() != posted {
+            if self.earlier.insert(id, posted).is_none() {
+                self.bytes += EARLIER_BYTES;
+            }
+        } else {
+            self.unpost(id);
+        }
+    }
+
+    fn unpost(&mut self, id: u32) {
+        if !self.earlier.is_empty() && self.earlier.remove(&id).is_some() {
+            self.bytes -= EARLIER_BYTES;
+        }
+    }
+
+    /// What a row is to be posted under: as before where that is not too late and not passed, so
+    /// that the store has nothing to do; otherwise under its place.
+    fn posting(&self, id: u32, places: Places) -> Places {
+        let Some(before) = self.earlier.get(&id) else { return places };
+        std::array::from_fn(|i| {
+            let stays = before[i] <= places[i] && before[i] > self.passed[i];
+            if stays && places[i] != NEVER { before[i] } else { places[i] }
+        })
+    }
+
     /// The furthest that an index may be advanced towards `until` so that about `n` keys are due:
     /// `until` itself when there are fewer. Afterwards every key that is due by then is in memory.
     ///
     /// # Errors
     /// When the store can't be read.
     pub fn horizon(&mut self, index: Index, until: i64, n: usize) -> Result<i64, store::Error> {
+        let bound = self.read_due(index, until, n)?;
+        let passed = &mut self.passed[index as usize];
+        *passed = bound.max(*passed);
+        Ok(bound)
+    }
+
+    fn read_due(&mut self, index: Index, until: i64, n: usize) -> Result<i64, store::Error> {
         let i = index as usize;
         loop {
             let nth = match self.times[i].first() {
@@ -455,26 +523,34 @@ impl Keys {
             if std::mem::take(&mut entry.used) {
                 continue;
             }
-            let entry = &self.entries[self.hand];
+            let (id, entry) = (self.hand as u32, &self.entries[self.hand]);
             if !self.is_nothing(&entry.row) {
+                let places = entry.row.places();
+                let indexed = self.indexed(&entry.row, places);
+                let posted = self.earlier.get(&id).copied().unwrap_or(places);
+                let passed = |i: usize| posted[i] < indexed[i] && posted[i] <= self.passed[i];
+                if (0..3).any(|i| indexed[i] != NEVER && passed(i)) {
+                    // The frontier would have to go far back: it is posted anew first.
+                    self.change(id, |_| {});
+                    self.barren += 1;
+                    continue;
+                }
                 self.complete = false;
                 self.evicted.add(entry.hash);
-                for (i, time) in self.places(&entry.row).into_iter().enumerate() {
-                    if time == NEVER {
-                        continue;
-                    }
-                    let beyond = self.frontier[i].as_ref().is_none_or(|(t, _)| *t >= time);
-                    if beyond {
-                        self.frontier[i] = Some((time, Vec::new()));
+                for i in (0..3).filter(|i| indexed[*i] != NEVER) {
+                    if self.frontier[i].as_ref().is_none_or(|(time, _)| *time >= posted[i]) {
+                        self.frontier[i] = Some((posted[i], Vec::new()));
                     }
                 }
             }
-            self.remove(self.hand as u32);
+            self.remove(id);
         }
     }
 
     fn remove(&mut self, id: u32) {
-        let next = self.places(&self.entries[id as usize].row);
+        self.unpost(id);
+        let row = &self.entries[id as usize].row;
+        let next = self.indexed(row, row.places());
         let entry = &mut self.entries[id as usize];
         entry.live = false;
         self.bytes -= cost(&entry.key, &entry.row);
@@ -497,10 +573,12 @@ impl Keys {
         let changed = self.dirty.len();
         for id in std::mem::take(&mut self.dirty) {
             let entry = &self.entries[id as usize];
-            let value = (!self.is_nothing(&entry.row)).then_some(|out: &mut Vec<u8>| {
-                entry.row.encode(out);
-            });
-            changes.add(|out| row_key(self.stage, &entry.key, out), value);
+            let stays = !self.is_nothing(&entry.row);
+            let places = entry.row.places();
+            let posted = if stays { self.posting(id, places) } else { places };
+            let row = |out: &mut Vec<u8>| entry.row.encode_posted(&posted, out);
+            changes.add(|out| row_key(self.stage, &entry.key, out), stays.then_some(row));
+            self.post(id, posted);
         }
         self.waiting.push_back((self.epoch, changed));
         self.unapplied += changed;

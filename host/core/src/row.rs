@@ -2,9 +2,18 @@
 //!
 //! Store keys are `[stage u16 BE][kind u8]` and then, for a row, the key; for a map entry
 //! `[map u16 BE][key length u32 BE][key][entry key]`. So the entries of one map are together and in
-//! the order of their entry keys. Invariant: what [`Row::encode`] writes, [`Row::decode`] reads.
+//! the order of their entry keys. Invariant: what [`Row::encode_posted`] writes,
+//! [`Row::decode_posted`] reads.
+//!
+//! A row is `[head varint][touched i64 LE][earlier u8][posted i64 LE]*[timers]*[value]`. Of `head`,
+//! bit 0 says whether there is a value, bit 1 whether `touched` is there, bit 2 whether `earlier` is;
+//! above them is the version. Each bit of `earlier` stands for an index in which the row is posted
+//! before its place, see [`Places`], under the time that follows.
 
 use wasmill_abi::TimeDomain;
+
+#[cfg(doc)]
+use crate::store::Index;
 
 const KIND_ROW: u8 = 0;
 const KIND_MAP: u8 = 1;
@@ -22,6 +31,15 @@ pub struct Timer {
 
 /// What [`Row::touched`] is where nothing has dated the state.
 pub const UNDATED: i64 = i64::MIN;
+
+/// A time for each index over rows, in the order of [`Index::ALL`]; [`NEVER`] where there is none.
+///
+/// A row has a *place* in an index: when it is due by it. The store finds the rows that are due by
+/// what they are *posted* under, a time at or before the place.
+pub type Places = [i64; 3];
+
+/// A time that no timer reaches: the last instant belongs to the end of the input.
+pub const NEVER: i64 = i64::MAX;
 
 /// What is kept for one key of a stage besides its map entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,13 +138,35 @@ impl FromIterator<Timer> for Timers {
 #[error("the stored row of a key can't be read: {0}")]
 pub struct Corrupt(pub &'static str);
 
+const PRESENT: u64 = 1;
+const DATED: u64 = 2;
+const EARLIER: u64 = 4;
+const VERSION_SHIFT: u32 = 3;
+
 impl Row {
-    /// Appends the row's bytes.
+    /// Appends the row's bytes, posted under its places.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let (dated, present) = (self.touched != UNDATED, self.value.is_some());
-        put_varint(out, u64::from(self.version) << 2 | u64::from(dated) << 1 | u64::from(present));
-        if dated {
+        self.encode_posted(&self.places(), out);
+    }
+
+    /// Appends the row's bytes, posted under times that are not after its places.
+    pub fn encode_posted(&self, posted: &Places, out: &mut Vec<u8>) {
+        let places = self.places();
+        let earlier = (0..3).filter(|i| posted[*i] < places[*i]).fold(0u8, |all, i| all | 1 << i);
+        let flag = |is: bool, flag: u64| if is { flag } else { 0 };
+        let head = u64::from(self.version) << VERSION_SHIFT
+            | flag(earlier != 0, EARLIER)
+            | flag(self.touched != UNDATED, DATED)
+            | flag(self.value.is_some(), PRESENT);
+        put_varint(out, head);
+        if self.touched != UNDATED {
             out.extend_from_slice(&self.touched.to_le_bytes());
+        }
+        if earlier != 0 {
+            out.push(earlier);
+            for i in (0..3).filter(|i| earlier & 1 << i != 0) {
+                out.extend_from_slice(&posted[i].to_le_bytes());
+            }
         }
         put_varint(out, self.timers.len() as u64);
         for timer in self.timers.iter() {
@@ -141,34 +181,100 @@ impl Row {
     ///
     /// # Errors
     /// [`Corrupt`] says what was expected.
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, Corrupt> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        Ok(Self::decode_posted(bytes)?.0)
+    }
+
+    /// Reads a row, and what it is posted under.
+    ///
+    /// # Errors
+    /// [`Corrupt`] says what was expected.
+    pub fn decode_posted(bytes: &[u8]) -> Result<(Self, Places), Corrupt> {
+        let mut timers = Timers::None;
+        let parts = Parts::read(bytes, |timer| timers.push(timer))?;
+        let Parts { version, touched, value, .. } = parts;
+        let value = value.map(Into::into);
+        Ok((Self { version, touched, timers, value }, parts.posted))
+    }
+
+    /// Where the row is in the indexes.
+    pub fn places(&self) -> Places {
+        let mut places = [NEVER, NEVER, dated(self.touched)];
+        for timer in self.timers.iter() {
+            let place = &mut places[timer.domain as usize];
+            *place = timer.time.min(*place);
+        }
+        places
+    }
+
+    /// The earliest timer of a domain, or [`NEVER`] where there is none.
+    pub fn next(&self, domain: TimeDomain) -> i64 {
+        let times = self.timers.iter().filter(|t| t.domain == domain).map(|t| t.time);
+        times.min().unwrap_or(NEVER)
+    }
+}
+
+/// What the bytes of a row say it is posted under.
+///
+/// # Errors
+/// [`Corrupt`] when they are no row.
+pub fn posted(bytes: &[u8]) -> Result<Places, Corrupt> {
+    Ok(Parts::read(bytes, |_| {})?.posted)
+}
+
+fn dated(touched: i64) -> i64 {
+    if touched == UNDATED { NEVER } else { touched }
+}
+
+/// What the bytes of a row hold, besides its timers.
+struct Parts<'a> {
+    version: u32,
+    touched: i64,
+    posted: Places,
+    value: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    fn read(mut bytes: &'a [u8], mut each: impl FnMut(Timer)) -> Result<Self, Corrupt> {
         let b = &mut bytes;
         let head = varint(b)?;
-        let version = u32::try_from(head >> 2).map_err(|_| Corrupt("a version below 2^32"))?;
-        let touched = if head & 2 == 0 { UNDATED } else { i64::from_le_bytes(array(b)?) };
-        let count = varint(b)?;
-        let mut timers = Timers::None;
-        for _ in 0..count {
+        let version = u32::try_from(head >> VERSION_SHIFT);
+        let version = version.map_err(|_| Corrupt("a version below 2^32"))?;
+        let touched = if head & DATED == 0 { UNDATED } else { i64::from_le_bytes(array(b)?) };
+        let mut posted = [NEVER; 3];
+        if head & EARLIER != 0 {
+            let [earlier] = array(b)?;
+            if earlier == 0 || earlier > 7 {
+                return Err(Corrupt("one to three of three indexes"));
+            }
+            for i in (0..3).filter(|i| earlier & 1 << i != 0) {
+                posted[i] = i64::from_le_bytes(array(b)?);
+            }
+        }
+        let mut places = [NEVER, NEVER, dated(touched)];
+        for _ in 0..varint(b)? {
             let [domain] = array(b)?;
             let domain = match domain {
                 0 => TimeDomain::EventTime,
                 1 => TimeDomain::ProcessingTime,
                 _ => return Err(Corrupt("a time domain of 0 or 1")),
             };
-            timers.push(Timer { domain, tag: varint(b)?, time: i64::from_le_bytes(array(b)?) });
+            let timer = Timer { domain, tag: varint(b)?, time: i64::from_le_bytes(array(b)?) };
+            places[domain as usize] = timer.time.min(places[domain as usize]);
+            each(timer);
         }
-        let value = match (head & 1, b.is_empty()) {
-            (1, _) => Some((*b).into()),
-            (_, true) => None,
+        for (posted, place) in posted.iter_mut().zip(places) {
+            if *posted != NEVER && *posted >= place {
+                return Err(Corrupt("a posting before the place that it is for"));
+            }
+            *posted = place.min(*posted);
+        }
+        let value = match (head & PRESENT != 0, b.is_empty()) {
+            (true, _) => Some(*b),
+            (false, true) => None,
             _ => return Err(Corrupt("no bytes behind a row without value")),
         };
-        Ok(Self { version, touched, timers, value })
-    }
-
-    /// The earliest timer of a domain, or `i64::MAX` where there is none.
-    pub fn next(&self, domain: TimeDomain) -> i64 {
-        let times = self.timers.iter().filter(|t| t.domain == domain).map(|t| t.time);
-        times.min().unwrap_or(i64::MAX)
+        Ok(Self { version, touched, posted, value })
     }
 }
 
@@ -297,14 +403,20 @@ mod tests {
         #[test]
         fn a_row_comes_back_as_it_was(
             version in any::<u32>(), touched in any::<i64>(),
+            before in proptest::array::uniform3(0..3i64),
             timers in proptest::collection::vec(timer(), 0..4),
             value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20))) {
             let timers = timers.into_iter().collect();
             let value = value.map(Vec::into_boxed_slice);
             let row = Row { version, touched, timers, value };
+            let mut posted = row.places();
+            for (posted, before) in posted.iter_mut().zip(before) {
+                *posted = if *posted == NEVER { NEVER } else { posted.saturating_sub(before) };
+            }
             let mut bytes = Vec::new();
-            row.encode(&mut bytes);
-            prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
+            row.encode_posted(&posted, &mut bytes);
+            prop_assert_eq!(Row::decode_posted(&bytes), Ok((row.clone(), posted)));
+            prop_assert_eq!(super::posted(&bytes), Ok(posted));
             let fixed = bytes.len() - row.value.as_ref().map_or(0, |v| v.len());
             for cut in 0..fixed {
                 prop_assert!(Row::decode(&bytes[..cut]).is_err());

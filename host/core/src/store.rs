@@ -50,8 +50,10 @@ pub trait Cold: Send + Sync {
         descending: bool,
     ) -> Result<Pairs, Error>;
 
-    /// At most `limit` keys of a stage in the order of an index, after the given place, and not
-    /// beyond the time `until`.
+    /// At most `limit` keys of a stage in the order of what they are posted under in an index, after
+    /// the given posting, and not beyond the time `until`; an empty key stands for the place before
+    /// all keys of its time. Every row that is posted there is among them. There may be others:
+    /// keys that are gone, and keys that are posted elsewhere.
     ///
     /// # Errors
     /// When the store can't be read.

@@ -3,30 +3,47 @@
 //! The changelog in the log is the truth; this file follows it. Invariant: the file never holds a
 //! change of an epoch that was not committed, and says in the same transaction how far it has come.
 //!
-//! Tables: `state` from store key (see `wasmill_core::row`) to value; `due`, the time indexes, from
-//! `[stage u16 BE][index u8][time i64 BE, sign flipped][key]` to nothing; `meta` from a name to a
-//! number.
+//! Tables:
+//! - `state` from store key (see `wasmill_core::row`) to value;
+//! - `postings`, what is due when: from the number of a bucket and of a run in it to postings, packed;
+//! - `buckets`, which of them there are, from `[stage u16 BE][index u8][time i64 BE, sign flipped]
+//!   [key]`, where one starts, to its number, its number of runs, how many rows count on it, how many
+//!   postings it has, and how many bytes these take;
+//! - `meta` from a name to a number: how far the changelog is applied, the version of the format, the
+//!   number of the next bucket.
+//!
+//! How postings are kept is in the module `postings`. They are read before their time is up, and may
+//! be stale; whoever reads one looks at the row.
 
+mod directory;
+mod list;
+#[cfg(test)]
+mod model;
+mod postings;
 mod view;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, TableDefinition};
-use wasmill_abi::TimeDomain;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use wasmill_core::change;
-use wasmill_core::row::{self, Name, Row, UNDATED};
-use wasmill_core::store::Index;
+use wasmill_core::row::{self, Corrupt, NEVER, Name};
 
-use view::View;
+use directory::Stored;
+use postings::Postings;
+use view::{Opened, View};
 
 const STATE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
-const DUE: TableDefinition<&[u8], ()> = TableDefinition::new("due");
+const POSTINGS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("postings");
+const BUCKETS: TableDefinition<&[u8], Stored> = TableDefinition::new("buckets");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const APPLIED: &str = "changelog-offset";
+const NEXT_BUCKET: &str = "next-bucket";
+const VERSION: &str = "version";
 
-/// How many bytes of moves in the time indexes are gathered before they are carried out.
-const MOVES_BYTES: usize = 4 << 20;
+/// The version of the file's format: 0, which said nothing of it, kept an entry for each posting.
+const FORMAT: u64 = 1;
 
 /// What redb caches of a file at least, in bytes; what is hot is cached by the task itself.
 const LEAST_CACHE_BYTES: usize = 4 << 20;
@@ -47,6 +64,8 @@ pub struct State {
     path: Arc<PathBuf>,
     db: Arc<Database>,
     view: Arc<RwLock<Arc<View>>>,
+    /// The bucket of postings that was read last of each index.
+    opened: Arc<Mutex<HashMap<directory::Name, Opened>>>,
 }
 
 impl State {
@@ -80,6 +99,7 @@ impl State {
             path: Arc::new(path.to_owned()),
             db: Arc::new(db),
             view: Arc::new(RwLock::new(Arc::new(view))),
+            opened: Arc::default(),
         })
     }
 
@@ -113,30 +133,47 @@ impl State {
         offset: u64,
     ) -> Result<(), Error> {
         let write = self.db.begin_write().map_err(|e| self.at(e))?;
-        {
+        let directory = {
             let mut state = write.open_table(STATE).map_err(|e| self.at(e))?;
-            let mut due = write.open_table(DUE).map_err(|e| self.at(e))?;
-            let mut moves = Moves::default();
+            let runs = write.open_table(POSTINGS).map_err(|e| self.at(e))?;
+            let mut buckets = write.open_table(BUCKETS).map_err(|e| self.at(e))?;
+            let mut meta = write.open_table(META).map_err(|e| self.at(e))?;
+            let next = meta.get(NEXT_BUCKET).map_err(|e| self.at(e))?.map_or(0, |v| v.value());
+            let mut postings = Postings::new(runs, self.view().directory.clone(), next);
             let merged = change::merge(packs, |key, value| {
-                let old = match value {
-                    Some(value) => state.insert(key, value)?,
-                    None => state.remove(key)?,
+                let name = row::name(key)?;
+                let after = match (name, value) {
+                    (Name::Row { .. }, Some(row)) => row::posted(row)?,
+                    _ => [NEVER; 3],
                 };
-                let old = old.as_ref().map(|guard| guard.value());
-                if let Name::Row { stage, key } = row::name(key)? {
-                    moves.add(stage, key, places_of(old)?, places_of(value)?);
-                }
-                if moves.is_full() { moves.carry_out(&mut due) } else { Ok(()) }
+                let before = {
+                    let old = match value {
+                        Some(value) => state.insert(key, value).map_err(Damage::from)?,
+                        None => state.remove(key).map_err(Damage::from)?,
+                    };
+                    match (name, &old) {
+                        (Name::Row { .. }, Some(old)) => {
+                            row::posted(old.value()).map_err(Damage::from)?
+                        }
+                        _ => [NEVER; 3],
+                    }
+                };
+                let Name::Row { stage, key } = name else { return Ok(()) };
+                postings.add(stage, key, &before, &after)?;
+                if postings.is_full() { Ok(postings.write(&state)?) } else { Ok(()) }
             });
-            merged.and_then(|()| moves.carry_out(&mut due)).map_err(|e| match e {
-                Failed::Pack(e) => self.at(format!("the changelog is damaged: {e}")),
+            merged.map_err(|e| match e {
+                Failed::Changelog(e) => self.at(format!("the changelog is damaged: {e}")),
                 Failed::File(e) => self.at(e),
             })?;
-            let mut meta = write.open_table(META).map_err(|e| self.at(e))?;
+            let finished = postings.finish(&state, &mut buckets);
+            let (directory, next) = finished.map_err(|e| self.at(e))?;
+            meta.insert(NEXT_BUCKET, next).map_err(|e| self.at(e))?;
             meta.insert(APPLIED, offset).map_err(|e| self.at(e))?;
-        }
+            directory
+        };
         write.commit().map_err(|e| self.at(e))?;
-        let view = View::of(&self.db).map_err(|e| self.at(e))?;
+        let view = View::new(&self.db, directory).map_err(|e| self.at(e))?;
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }
@@ -155,98 +192,63 @@ fn create(path: &Path, cache: usize) -> Result<Database, String> {
         ),
     })?;
     let write = db.begin_write().map_err(|e| e.to_string())?;
+    let is_new = write.list_tables().map_err(|e| e.to_string())?.next().is_none();
+    {
+        let mut meta = write.open_table(META).map_err(|e| e.to_string())?;
+        if is_new {
+            meta.insert(VERSION, FORMAT).map_err(|e| e.to_string())?;
+        }
+        let version = meta.get(VERSION).map_err(|e| e.to_string())?.map_or(0, |v| v.value());
+        if version != FORMAT {
+            return Err(format!(
+                "has version {version} of the format, and this program reads version {FORMAT}; use \
+                 the program that wrote it, or run from the beginning with another --data-dir"
+            ));
+        }
+    }
     write.open_table(STATE).map_err(|e| e.to_string())?;
-    write.open_table(DUE).map_err(|e| e.to_string())?;
-    write.open_table(META).map_err(|e| e.to_string())?;
+    write.open_table(POSTINGS).map_err(|e| e.to_string())?;
+    write.open_table(BUCKETS).map_err(|e| e.to_string())?;
     write.commit().map_err(|e| e.to_string())?;
     Ok(db)
 }
 
 /// Why changes could not be applied.
 enum Failed {
-    Pack(row::Corrupt),
-    File(redb::StorageError),
+    Changelog(Corrupt),
+    File(Damage),
 }
 
-impl From<row::Corrupt> for Failed {
-    fn from(e: row::Corrupt) -> Self {
-        Self::Pack(e)
+impl From<Corrupt> for Failed {
+    fn from(e: Corrupt) -> Self {
+        Self::Changelog(e)
     }
 }
 
-impl From<redb::StorageError> for Failed {
-    fn from(e: redb::StorageError) -> Self {
+impl From<Damage> for Failed {
+    fn from(e: Damage) -> Self {
         Self::File(e)
     }
 }
 
-/// Where a row is in the time indexes; the greatest time where it is not in one.
-fn places_of(row: Option<&[u8]>) -> Result<[i64; 3], row::Corrupt> {
-    let Some(bytes) = row else { return Ok([i64::MAX; 3]) };
-    let row = Row::decode(bytes)?;
-    let touched = if row.touched == UNDATED { i64::MAX } else { row.touched };
-    Ok([row.next(TimeDomain::EventTime), row.next(TimeDomain::ProcessingTime), touched])
-}
-
-/// Moves in the time indexes: they are carried out in the order of the indexes, many at a time.
-#[derive(Default)]
-struct Moves {
-    bytes: Vec<u8>,
-    /// Where each key of an index starts and ends in the bytes, and whether it is to be there.
-    moves: Vec<(usize, usize, bool)>,
-}
-
-impl Moves {
-    fn add(&mut self, stage: u16, key: &[u8], before: [i64; 3], after: [i64; 3]) {
-        for i in (0..3).filter(|i| before[*i] != after[*i]) {
-            for (time, keep) in [(before[i], false), (after[i], true)] {
-                if time != i64::MAX {
-                    let start = self.bytes.len();
-                    put_due_key(&mut self.bytes, stage, Index::ALL[i], time, key);
-                    self.moves.push((start, self.bytes.len(), keep));
-                }
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.len() > MOVES_BYTES
-    }
-
-    fn carry_out(&mut self, due: &mut redb::Table<'_, &[u8], ()>) -> Result<(), Failed> {
-        let (bytes, moves) = (&self.bytes, &mut self.moves);
-        moves.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
-        for (start, end, keep) in moves.drain(..) {
-            let key = &bytes[start..end];
-            if keep {
-                due.insert(key, ())?;
-            } else {
-                due.remove(key)?;
-            }
-        }
-        self.bytes.clear();
-        Ok(())
-    }
-}
-
-fn due_key(stage: u16, index: Index, time: i64, key: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(11 + key.len());
-    put_due_key(&mut out, stage, index, time, key);
-    out
-}
-
-fn put_due_key(out: &mut Vec<u8>, stage: u16, index: Index, time: i64, key: &[u8]) {
-    out.extend_from_slice(&stage.to_be_bytes());
-    out.push(index as u8);
-    out.extend_from_slice(&(time.cast_unsigned() ^ (1 << 63)).to_be_bytes());
-    out.extend_from_slice(key);
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+enum Damage {
+    #[error(transparent)]
+    Storage(#[from] redb::StorageError),
+    #[error(
+        "is damaged: expected {}; restore the data directory from a copy, or run from the beginning \
+         with another --data-dir", .0.0
+    )]
+    Corrupt(#[from] Corrupt),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmill_core::row::Timer;
-    use wasmill_core::store::Cold;
+    use wasmill_abi::TimeDomain;
+    use wasmill_core::row::{Row, Timer, UNDATED};
+    use wasmill_core::store::{Cold, Index};
 
     fn row(value: &[u8], timer: Option<i64>) -> Vec<u8> {
         let timers = timer
@@ -298,7 +300,8 @@ mod tests {
         drop(state);
         let state = State::open(&path, 0).unwrap();
         assert_eq!(state.applied().unwrap(), 4);
-        assert_eq!(due(&state, 100), [(30, "b".into())]);
+        // That of "b" before it moved stays until its bucket goes.
+        assert_eq!(due(&state, 100), [(-5, "a".into()), (20, "b".into()), (30, "b".into())]);
         assert_eq!(state.get(&name("a")).unwrap(), None);
         assert_eq!(state.get(&name("c")).unwrap(), Some(row(b"3", None)));
         assert_eq!(state.scan(&name("a"), &name("z"), 1, true).unwrap()[0].0, name("c"));
@@ -317,6 +320,20 @@ mod tests {
         std::fs::write(&other, b"nonsense").unwrap();
         let error = State::open(&other, 0).err().unwrap().to_string();
         assert!(error.contains("can't be opened"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.redb");
+        let db = Database::create(&path).unwrap();
+        let write = db.begin_write().unwrap();
+        write.open_table(STATE).unwrap();
+        write.open_table(META).unwrap().insert(APPLIED, 3).unwrap();
+        write.commit().unwrap();
+        drop(db);
+        let error = State::open(&path, 0).err().unwrap().to_string();
+        assert!(error.contains("version 0") && error.contains("version 1"), "{error}");
     }
 
     #[test]

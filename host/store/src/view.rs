@@ -1,29 +1,66 @@
 //! Reading the state as of the last applied epoch.
 
+use std::sync::{Arc, PoisonError};
+
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 use wasmill_core::store::{Cold, Error, Index, Pairs};
 
-use super::{DUE, STATE, State, due_key};
+use super::directory::{Bucket, Directory, Name, postings};
+use super::list::List;
+use super::{BUCKETS, Damage, POSTINGS, STATE, State};
 
 /// A snapshot of the tables.
 pub(super) struct View {
-    state: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    due: ReadOnlyTable<&'static [u8], ()>,
+    pub(super) state: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    pub(super) runs: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    pub(super) directory: Directory,
     empty: bool,
 }
 
+/// A bucket as it was read: its number and its number of runs say what was in it.
+#[derive(Clone)]
+pub(super) struct Opened {
+    id: u64,
+    runs: u32,
+    postings: Arc<List>,
+}
+
 impl View {
-    pub(super) fn of(db: &Database) -> Result<Self, String> {
+    /// What was committed last; `directory` is the one of that.
+    pub(super) fn new(db: &Database, directory: Directory) -> Result<Self, String> {
         let read = db.begin_read().map_err(|e| e.to_string())?;
         let state = read.open_table(STATE).map_err(|e| e.to_string())?;
-        let due = read.open_table(DUE).map_err(|e| e.to_string())?;
+        let runs = read.open_table(POSTINGS).map_err(|e| e.to_string())?;
         let empty = state.is_empty().map_err(|e| e.to_string())?;
-        Ok(Self { state, due, empty })
+        Ok(Self { state, runs, directory, empty })
+    }
+
+    /// What was committed last, of which nothing is known yet.
+    pub(super) fn of(db: &Database) -> Result<Self, String> {
+        let read = db.begin_read().map_err(|e| e.to_string())?;
+        let buckets = read.open_table(BUCKETS).map_err(|e| e.to_string())?;
+        Self::new(db, Directory::read(&buckets).map_err(|e| e.to_string())?)
     }
 }
 
-fn failed(e: redb::StorageError) -> Error {
-    Error(e.to_string())
+impl State {
+    /// The postings of a bucket, in order: read, or at hand from before.
+    fn open_bucket(&self, name: Name, view: &View, bucket: &Bucket) -> Result<Arc<List>, Damage> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = opened.get(&name)
+            && (opened.id, opened.runs) == (bucket.id, bucket.runs)
+        {
+            return Ok(opened.postings.clone());
+        }
+        let postings = Arc::new(postings(bucket, &view.runs)?);
+        let (id, runs) = (bucket.id, bucket.runs);
+        opened.insert(name, Opened { id, runs, postings: postings.clone() });
+        Ok(postings)
+    }
+}
+
+fn failed(e: impl Into<Damage>) -> Error {
+    Error(e.into().to_string())
 }
 
 impl Cold for State {
@@ -62,28 +99,26 @@ impl Cold for State {
         until: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-        let start = match after {
-            None => due_key(stage, index, i64::MIN, b""),
-            // The least key after this one; an empty key stands for the place before all keys.
-            Some((time, key)) if key.is_empty() => due_key(stage, index, *time, b""),
-            Some((time, key)) => {
-                let mut start = due_key(stage, index, *time, key);
-                start.push(0);
-                start
-            }
-        };
-        let end = due_key(stage, index, until.saturating_add(1), b"");
+        let (time, key) = after.map_or((i64::MIN, &[][..]), |(time, key)| (*time, key));
+        // An empty key stands for the place before all keys.
+        let is_before =
+            |t: i64, k: &[u8]| (t, k) < (time, key) || (t, k) == (time, key) && !key.is_empty();
         let view = self.view();
-        if start >= end {
-            return Ok(Vec::new());
-        }
+        let buckets = view.directory.of(stage, index);
+        let first = buckets.partition_point(|bucket| bucket.starts_by(time, key)).saturating_sub(1);
         let mut found = Vec::new();
-        for entry in view.due.range(start.as_slice()..end.as_slice()).map_err(failed)?.take(limit) {
-            let (key, ()) = entry.map(|(k, _)| (k, ())).map_err(failed)?;
-            let key = key.value();
-            let (time, key) = key[3..].split_at(8);
-            let time = u64::from_be_bytes(time.try_into().expect("split at 8"));
-            found.push(((time ^ (1 << 63)) as i64, key.to_vec()));
+        for bucket in &buckets[first..] {
+            if found.len() >= limit || bucket.time > until {
+                break;
+            }
+            let postings = self.open_bucket((stage, index as u8), &view, bucket).map_err(failed)?;
+            for i in postings.partition_point(is_before)..postings.len() {
+                let (time, key) = postings.get(i);
+                if found.len() >= limit || time > until {
+                    break;
+                }
+                found.push((time, key.to_vec()));
+            }
         }
         Ok(found)
     }
