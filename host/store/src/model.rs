@@ -329,3 +329,67 @@ proptest! {
         world.end();
     }
 }
+
+/// Postings in the file, and rows that they are for, by event time.
+fn postings(world: &World) -> (u64, u64) {
+    let view = world.state.view();
+    let buckets = view.directory.of(STAGE, Index::EventTime);
+    (buckets.iter().map(|b| b.total).sum(), buckets.iter().map(|b| b.live).sum())
+}
+
+fn all(keys: u16, act: impl Fn(u16) -> Act) -> Op {
+    Op::Batch((0..keys).map(|key| (key, act(key))).collect())
+}
+
+#[test]
+fn a_timer_that_moves_on_with_every_record_is_not_posted_each_time() {
+    let mut world = World::new(None, false);
+    for at in 100..140 {
+        world.run(&all(60, |key| Act::Timer(TimeDomain::EventTime, 0, at + i64::from(key))));
+        world.run(&Op::Freeze);
+        world.run(&Op::Apply(1));
+        assert_eq!(postings(&world), (60, 60));
+    }
+    // Time reaches what they are posted under, but not them: they are posted anew, once.
+    world.run(&Op::Pass(Index::EventTime, 138, 5, Some(0)));
+    for at in 10..40 {
+        world.run(&all(60, |key| Act::Timer(TimeDomain::EventTime, 0, at + i64::from(key))));
+        world.run(&Op::Freeze);
+        world.run(&Op::Apply(1));
+        assert!(postings(&world).0 <= 120);
+    }
+    world.end();
+}
+
+#[test]
+fn rows_that_come_and_go_before_their_time_leave_little_behind() {
+    let mut world = World::new(None, false);
+    for round in 0..40 {
+        let at = |key: u16| 1_000 + i64::from(key) + round * 50;
+        world.run(&all(60, |key| Act::Timer(TimeDomain::EventTime, round as u8, at(key))));
+        world.run(&Op::Freeze);
+        world.run(&Op::Apply(1));
+        world.run(&all(60, |key| if key % 10 == 0 { Act::Touch(3) } else { Act::Remove }));
+        world.run(&Op::Freeze);
+        // Looks at how much garbage there is.
+        world.run(&Op::Apply(1));
+    }
+    assert_eq!(postings(&world).1, 6);
+    world.end();
+}
+
+#[test]
+fn more_keys_than_a_page_become_due_in_order() {
+    let mut world = World::new(None, false);
+    for from in (0..9_000u16).step_by(1_500) {
+        let timer = |key| Act::Timer(TimeDomain::EventTime, 0, i64::from(key % 700));
+        let acts = (from..from + 1_500).map(|key| (key, timer(key)));
+        world.run(&Op::Batch(acts.collect()));
+        world.run(&Op::Freeze);
+        world.run(&Op::Apply(1));
+    }
+    world.run(&Op::Pass(Index::EventTime, 300, 500, Some(0)));
+    world.run(&Op::Crash);
+    world.run(&Op::Pass(Index::EventTime, 650, 800, Some(40)));
+    world.end();
+}
