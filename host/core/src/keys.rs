@@ -2,7 +2,7 @@
 //! written.
 //!
 //! Invariant: a row that the store has not applied yet is never evicted, so a lookup that misses
-//! memory finds the truth in the store.
+//! memory finds the truth in the store. Of a row that was removed only the key stays until then.
 //!
 //! For each index there is a frontier. Invariant: every row that is posted before the frontier is in
 //! memory. It holds because
@@ -26,6 +26,7 @@ use wasmill_abi::Column;
 
 use crate::change::Changes;
 use crate::filter::Filter;
+use crate::gone::Gone;
 use crate::row::{NEVER, Places, Row, UNDATED, row_key};
 use crate::slab::Slab;
 use crate::store::{self, Cold, Index};
@@ -63,6 +64,8 @@ pub struct Entry {
     live: bool,
     /// Whether it waits among those that held nothing.
     empty: bool,
+    /// Whether a row of it was loaded, or written by an epoch that has ended.
+    stored: bool,
 }
 
 /// The keys of one stage of one task.
@@ -75,6 +78,8 @@ pub struct Keys {
     free: Vec<u32>,
     table: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
+    /// Keys that have no entry because their rows were removed, though the store may have them still.
+    gone: Gone,
     /// The keys of the batch that have no entry: hash and slot.
     fresh: HashTable<(u64, u32)>,
     times: [BTreeSet<(i64, u32)>; 3],
@@ -97,7 +102,7 @@ pub struct Keys {
     hand: usize,
     /// How many want every entry to stay.
     pins: u32,
-    /// Keys that held nothing when their batch ended, the oldest first.
+    /// Entries that held nothing when their batch ended, the oldest first.
     empties: VecDeque<u32>,
     /// How many entries the hand has passed since it last found one that may go.
     barren: usize,
@@ -119,6 +124,7 @@ impl Keys {
         has_maps: bool,
     ) -> Self {
         let complete = cold.is_empty();
+        let hasher = foldhash::fast::RandomState::default();
         let start = || if complete { None } else { Some((i64::MIN, Vec::new())) };
         Self {
             stage,
@@ -127,7 +133,8 @@ impl Keys {
             entries: Slab::new(),
             free: Vec::new(),
             table: HashTable::new(),
-            hasher: foldhash::fast::RandomState::default(),
+            gone: Gone::new(hasher.clone()),
+            hasher,
             fresh: HashTable::new(),
             times: Default::default(),
             frontier: [start(), start(), start()],
@@ -164,7 +171,7 @@ impl Keys {
 
     /// Bytes in memory, about.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.gone.bytes()
     }
 
     /// The number of keys in memory.
@@ -180,18 +187,18 @@ impl Keys {
     /// Whether memory is over its budget by so much that the store should apply what waits for it.
     pub fn is_pressed(&self) -> bool {
         let rows = self.unapplied + self.dirty.len();
-        let waiting = rows.saturating_mul(self.bytes / self.table.len().max(1));
+        let waiting = rows.saturating_mul(self.bytes / self.table.len().max(1)) + self.gone.bytes();
         self.is_full() || (self.is_short() && waiting > self.budget / 8 * 5)
     }
 
     /// Whether so much is in memory that some of it should go.
     fn is_short(&self) -> bool {
-        self.bytes > self.budget - self.budget / 4
+        self.bytes() > self.budget - self.budget / 4
     }
 
     /// Whether memory is full: no more should be read until the store has caught up.
     pub fn is_full(&self) -> bool {
-        self.bytes > self.budget
+        self.bytes() > self.budget
     }
 
     /// The time to live of state, in ms of event time.
@@ -222,7 +229,7 @@ impl Keys {
         if let Some(id) = self.table.find(hash, |id| *entries[*id as usize].key == *key) {
             return Ok(Some(*id));
         }
-        if self.complete || !self.evicted.may_hold(hash) {
+        if self.complete || !self.evicted.may_hold(hash) || self.gone.holds(hash, key) {
             return Ok(None);
         }
         self.load(hash, key)
@@ -272,6 +279,7 @@ impl Keys {
         let Some(bytes) = self.cold.get(&name)? else { return Ok(None) };
         let (row, posted) = Row::decode_posted(&bytes)?;
         let id = self.insert(hash, key, row);
+        self.entries[id as usize].stored = true;
         self.post(id, posted);
         Ok(Some(id))
     }
@@ -289,6 +297,7 @@ impl Keys {
             used: true,
             live: true,
             empty: false,
+            stored: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -454,8 +463,8 @@ impl Keys {
         self.times[index as usize].first().map(|(time, _)| *time)
     }
 
-    /// Ends a batch: entries that hold nothing go, as soon as the store knows of it, and what is over
-    /// the budget is evicted.
+    /// Ends a batch: entries that hold nothing go, those of rows that were written once when the epoch
+    /// ends, and what is over the budget is evicted.
     pub fn end_batch(&mut self, ids: &[u32]) {
         for id in ids.iter().filter(|id| **id != NO_ENTRY) {
             let entry = &self.entries[*id as usize];
@@ -471,13 +480,9 @@ impl Keys {
             let Some(id) = self.empties.pop_front() else { break };
             let entry = &mut self.entries[id as usize];
             let nothing = entry.live && Self::holds_nothing(&entry.row, self.keeps_empty);
-            if nothing && entry.dirty > self.applied {
-                // Its removal must be written first, and that of those behind it.
-                self.empties.push_front(id);
-                break;
-            }
             entry.empty = false;
-            if nothing {
+            // Else its removal is to be written, or applied.
+            if nothing && (!entry.stored || entry.dirty <= self.applied) {
                 self.remove(id);
             }
         }
@@ -510,7 +515,7 @@ impl Keys {
     fn evict(&mut self, steps: usize) {
         let target = self.budget - self.budget / 4 - self.budget / 16;
         for _ in 0..steps.min(2 * self.entries.len()) {
-            if self.bytes <= target {
+            if self.bytes() <= target {
                 return;
             }
             self.hand = (self.hand + 1) % self.entries.len();
@@ -570,14 +575,22 @@ impl Keys {
 
     /// Ends the epoch: adds the rows that changed, and the removals, to `changes`.
     pub fn freeze(&mut self, changes: &mut Changes) {
-        let changed = self.dirty.len();
+        let mut changed = 0;
         for id in std::mem::take(&mut self.dirty) {
             let entry = &self.entries[id as usize];
-            let stays = !self.is_nothing(&entry.row);
-            let places = entry.row.places();
-            let posted = if stays { self.posting(id, places) } else { places };
+            // What was never written is not removed; its entry may be another one's by now.
+            if !entry.live || entry.dirty != self.epoch {
+                continue;
+            }
+            if self.is_nothing(&entry.row) {
+                self.bury(id, changes);
+                continue;
+            }
+            changed += 1;
+            let posted = self.posting(id, entry.row.places());
             let row = |out: &mut Vec<u8>| entry.row.encode_posted(&posted, out);
-            changes.add(|out| row_key(self.stage, &entry.key, out), stays.then_some(row));
+            changes.add(|out| row_key(self.stage, &entry.key, out), Some(row));
+            self.entries[id as usize].stored = true;
             self.post(id, posted);
         }
         self.waiting.push_back((self.epoch, changed));
@@ -585,9 +598,22 @@ impl Keys {
         self.epoch += 1;
     }
 
+    /// Removes what holds nothing when its epoch ends: of what was written once, the key stays.
+    fn bury(&mut self, id: u32, changes: &mut Changes) {
+        let entry = &self.entries[id as usize];
+        if entry.stored {
+            changes.add(|out| row_key(self.stage, &entry.key, out), None::<fn(&mut Vec<u8>)>);
+        }
+        // An entry whose id is to stay good goes when memory is short.
+        if self.pins == 0 && (!entry.stored || self.gone.add(self.epoch, entry.hash, &entry.key)) {
+            self.remove(id);
+        }
+    }
+
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.applied = self.applied.max(epoch);
+        self.gone.applied(self.applied);
         self.barren = 0;
         while self.waiting.front().is_some_and(|(epoch, _)| *epoch <= self.applied) {
             self.unapplied -= self.waiting.pop_front().map_or(0, |(_, changed)| changed);

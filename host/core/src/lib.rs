@@ -12,6 +12,7 @@ pub mod clock;
 pub mod field;
 pub mod filter;
 pub mod flow;
+mod gone;
 pub mod keyed;
 pub mod keys;
 pub mod layout;
