@@ -17,6 +17,9 @@
 //! to go back far. For that reason a row that time has passed like that is not evicted either: it is
 //! written again first.
 
+mod leave;
+mod time;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -24,7 +27,6 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashTable};
 use wasmill_abi::Column;
 
-use crate::change::Changes;
 use crate::filter::Filter;
 use crate::gone::Gone;
 use crate::row::{NEVER, Places, Row, UNDATED, row_key};
@@ -34,14 +36,6 @@ use crate::store::{self, Cold, Index};
 /// What an entry costs besides its key and value, in bytes: itself, its place in the table and in a
 /// time index, and what an allocator adds.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 72;
-/// How many entries the hand passes for each key of a batch when it looks for something to evict,
-/// and at least: a third of the rows can go where memory is not pressed, each at the second visit.
-const HAND_STEPS: usize = 8;
-const LEAST_HAND_STEPS: usize = 1_024;
-/// How many keys are read from a time index of the store at once.
-const PAGE: usize = 4_096;
-/// What it costs that a row is posted before its place, in bytes.
-const EARLIER_BYTES: usize = 2 * (size_of::<(u32, Places)>() + 1);
 
 /// What stands for the entry of a key that has none.
 pub const NO_ENTRY: u32 = u32::MAX;
@@ -87,9 +81,9 @@ pub struct Keys {
     frontier: [Option<(i64, Vec<u8>)>; 3],
     /// The times up to which it was asked what is due.
     passed: Places,
-    /// What rows are posted under by their last epoch that has ended, where that is not their place.
-    /// Of a row that no epoch has ended for, a place that it had.
-    earlier: HashMap<u32, Places, foldhash::fast::RandomState>,
+    /// What rows are posted under in an index by their last epoch that has ended, where that is not
+    /// their place. Of a row that no epoch has ended for, a place that it had.
+    earlier: HashMap<(u32, u8), i64, foldhash::fast::RandomState>,
     dirty: Vec<u32>,
     /// How many rows changed in each epoch that the store has not applied, and in all of them.
     waiting: VecDeque<(u64, usize)>,
@@ -346,8 +340,10 @@ impl Keys {
         let row = &self.entries[id as usize].row;
         let now = row.places();
         let next = self.indexed(row, now);
-        if places != now && (0..3).any(|i| places[i] < now[i] && now[i] != NEVER) {
-            self.note_posted(id, places);
+        if places != now {
+            for i in (0..3).filter(|i| places[*i] < now[*i] && now[*i] != NEVER) {
+                self.note_posted(id, i, places[i]);
+            }
         }
         if old != next {
             for i in 0..3 {
@@ -361,134 +357,6 @@ impl Keys {
                     self.times[i].insert((next[i], id));
                 }
             }
-        }
-    }
-
-    /// A row moves away from what it is posted under; if it had before, that stays known.
-    fn note_posted(&mut self, id: u32, posted: Places) {
-        if let hashbrown::hash_map::Entry::Vacant(vacant) = self.earlier.entry(id) {
-            vacant.insert(posted);
-            self.bytes += EARLIER_BYTES;
-        }
-    }
-
-    /// Keeps what a row is posted under, where that is not its place.
-    fn post(&mut self, id: u32, posted: Places) {
-        if self.entries[id as usize].row.places() != posted {
-            if self.earlier.insert(id, posted).is_none() {
-                self.bytes += EARLIER_BYTES;
-            }
-        } else {
-            self.unpost(id);
-        }
-    }
-
-    fn unpost(&mut self, id: u32) {
-        if !self.earlier.is_empty() && self.earlier.remove(&id).is_some() {
-            self.bytes -= EARLIER_BYTES;
-        }
-    }
-
-    /// What a row is to be posted under: as before where that is not too late and not passed, so
-    /// that the store has nothing to do; otherwise under its place.
-    fn posting(&self, id: u32, places: Places) -> Places {
-        let Some(before) = self.earlier.get(&id) else { return places };
-        std::array::from_fn(|i| {
-            let stays = before[i] <= places[i] && before[i] > self.passed[i];
-            if stays && places[i] != NEVER { before[i] } else { places[i] }
-        })
-    }
-
-    /// The furthest that an index may be advanced towards `until` so that about `n` keys are due:
-    /// `until` itself when there are fewer. Afterwards every key that is due by then is in memory.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn horizon(&mut self, index: Index, until: i64, n: usize) -> Result<i64, store::Error> {
-        let bound = self.read_due(index, until, n)?;
-        let passed = &mut self.passed[index as usize];
-        *passed = bound.max(*passed);
-        Ok(bound)
-    }
-
-    fn read_due(&mut self, index: Index, until: i64, n: usize) -> Result<i64, store::Error> {
-        let i = index as usize;
-        loop {
-            let nth = match self.times[i].first() {
-                Some((time, _)) if *time <= until => {
-                    self.times[i].iter().nth(n.max(1) - 1).map_or(until, |(time, _)| *time)
-                }
-                _ => until,
-            };
-            let bound = nth.min(until);
-            match &self.frontier[i] {
-                Some((time, _)) if *time <= bound => {}
-                _ => return Ok(bound),
-            }
-            let after = self.frontier[i].take();
-            let page = self.cold.due(index, self.stage, after.as_ref(), until, PAGE.max(n))?;
-            let full = page.len() == PAGE.max(n);
-            self.frontier[i] = match page.last() {
-                Some(last) if full => Some(last.clone()),
-                _ if until < NEVER - 1 => Some((until + 1, Vec::new())),
-                _ => None,
-            };
-            for (_, key) in page {
-                self.find(self.hash(&key), &key)?;
-            }
-        }
-    }
-
-    /// At most `limit` keys that are due at `until` by an index and not in the batch yet, by time.
-    pub fn due(&self, index: Index, until: i64, limit: usize) -> Vec<u32> {
-        let mut due = Vec::new();
-        for (time, id) in &self.times[index as usize] {
-            if *time > until || due.len() >= limit {
-                break;
-            }
-            if self.entries[*id as usize].batch != self.batch {
-                due.push(*id);
-            }
-        }
-        due
-    }
-
-    /// Whether an index has a key in memory at or before a time.
-    pub fn any_due(&self, index: Index, until: i64) -> bool {
-        self.times[index as usize].first().is_some_and(|(time, _)| *time <= until)
-    }
-
-    /// The earliest place in an index, as far as memory knows; `None` for none.
-    pub fn first(&self, index: Index) -> Option<i64> {
-        self.times[index as usize].first().map(|(time, _)| *time)
-    }
-
-    /// Ends a batch: entries that hold nothing go, those of rows that were written once when the epoch
-    /// ends, and what is over the budget is evicted.
-    pub fn end_batch(&mut self, ids: &[u32]) {
-        for id in ids.iter().filter(|id| **id != NO_ENTRY) {
-            let entry = &self.entries[*id as usize];
-            if !entry.empty && self.is_nothing(&entry.row) {
-                self.entries[*id as usize].empty = true;
-                self.empties.push_back(*id);
-            }
-        }
-        if self.pins > 0 {
-            return;
-        }
-        for _ in 0..2 * ids.len() + 64 {
-            let Some(id) = self.empties.pop_front() else { break };
-            let entry = &mut self.entries[id as usize];
-            let nothing = entry.live && Self::holds_nothing(&entry.row, self.keeps_empty);
-            entry.empty = false;
-            // Else its removal is to be written, or applied.
-            if nothing && (!entry.stored || entry.dirty <= self.applied) {
-                self.remove(id);
-            }
-        }
-        // A whole round for nothing: the hand rests until the store has applied something.
-        if self.is_short() && self.barren < self.entries.len() {
-            self.evict(LEAST_HAND_STEPS.max(HAND_STEPS * ids.len()));
         }
     }
 
@@ -510,50 +378,8 @@ impl Keys {
         self.pins -= 1;
     }
 
-    /// Goes round like the hand of a clock: what was not used since the last time is evicted. What
-    /// the store has not applied stays; where nothing else is left, the hand rests until it has.
-    fn evict(&mut self, steps: usize) {
-        let target = self.budget - self.budget / 4 - self.budget / 16;
-        for _ in 0..steps.min(2 * self.entries.len()) {
-            if self.bytes() <= target {
-                return;
-            }
-            self.hand = (self.hand + 1) % self.entries.len();
-            let entry = &mut self.entries[self.hand];
-            if !entry.live || entry.dirty > self.applied {
-                self.barren += 1;
-                continue;
-            }
-            self.barren = 0;
-            if std::mem::take(&mut entry.used) {
-                continue;
-            }
-            let (id, entry) = (self.hand as u32, &self.entries[self.hand]);
-            if !self.is_nothing(&entry.row) {
-                let places = entry.row.places();
-                let indexed = self.indexed(&entry.row, places);
-                let posted = self.earlier.get(&id).copied().unwrap_or(places);
-                let passed = |i: usize| posted[i] < indexed[i] && posted[i] <= self.passed[i];
-                if (0..3).any(|i| indexed[i] != NEVER && passed(i)) {
-                    // The frontier would have to go far back: it is posted anew first.
-                    self.change(id, |_| {});
-                    self.barren += 1;
-                    continue;
-                }
-                self.complete = false;
-                self.evicted.add(entry.hash);
-                for i in (0..3).filter(|i| indexed[*i] != NEVER) {
-                    if self.frontier[i].as_ref().is_none_or(|(time, _)| *time >= posted[i]) {
-                        self.frontier[i] = Some((posted[i], Vec::new()));
-                    }
-                }
-            }
-            self.remove(id);
-        }
-    }
-
     fn remove(&mut self, id: u32) {
-        self.unpost(id);
+        (0..3).for_each(|i| self.unpost(id, i));
         let row = &self.entries[id as usize].row;
         let next = self.indexed(row, row.places());
         let entry = &mut self.entries[id as usize];
@@ -571,57 +397,6 @@ impl Keys {
             found.remove();
         }
         self.free.push(id);
-    }
-
-    /// Ends the epoch: adds the rows that changed, and the removals, to `changes`.
-    pub fn freeze(&mut self, changes: &mut Changes) {
-        let mut changed = 0;
-        for id in std::mem::take(&mut self.dirty) {
-            let entry = &self.entries[id as usize];
-            // What was never written is not removed; its entry may be another one's by now.
-            if !entry.live || entry.dirty != self.epoch {
-                continue;
-            }
-            if self.is_nothing(&entry.row) {
-                self.bury(id, changes);
-                continue;
-            }
-            changed += 1;
-            let posted = self.posting(id, entry.row.places());
-            let row = |out: &mut Vec<u8>| entry.row.encode_posted(&posted, out);
-            changes.add(|out| row_key(self.stage, &entry.key, out), Some(row));
-            self.entries[id as usize].stored = true;
-            self.post(id, posted);
-        }
-        self.waiting.push_back((self.epoch, changed));
-        self.unapplied += changed;
-        self.epoch += 1;
-    }
-
-    /// Removes what holds nothing when its epoch ends: of what was written once, the key stays.
-    fn bury(&mut self, id: u32, changes: &mut Changes) {
-        let entry = &self.entries[id as usize];
-        if entry.stored {
-            changes.add(|out| row_key(self.stage, &entry.key, out), None::<fn(&mut Vec<u8>)>);
-        }
-        // An entry whose id is to stay good goes when memory is short.
-        if self.pins == 0 && (!entry.stored || self.gone.add(self.epoch, entry.hash, &entry.key)) {
-            self.remove(id);
-        }
-    }
-
-    /// The store has applied everything up to this epoch.
-    pub fn applied(&mut self, epoch: u64) {
-        self.applied = self.applied.max(epoch);
-        self.gone.applied(self.applied);
-        self.barren = 0;
-        while self.waiting.front().is_some_and(|(epoch, _)| *epoch <= self.applied) {
-            self.unapplied -= self.waiting.pop_front().map_or(0, |(_, changed)| changed);
-        }
-        if self.is_full() {
-            // Nothing is read until there is room: no batch would do it.
-            self.evict(usize::MAX);
-        }
     }
 
     /// The keys in memory with their rows, in no order.
