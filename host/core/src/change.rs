@@ -7,7 +7,9 @@
 
 use crate::row::{Corrupt, put_varint, varint};
 
-const MAGIC: u8 = 0xC1;
+/// Says what follows and how its rows are written: in 0xC1 they did not say what they are posted
+/// under.
+const MAGIC: u8 = 0xC2;
 
 /// The changes of an epoch: store keys and their new values, none for removal. All bytes are in one
 /// allocation.
