@@ -144,7 +144,6 @@ impl Producer {
         let mut owned = vec![("enable.idempotence", "true"), ("acks", "all")];
         owned.extend_from_slice(own);
         let (mut config, redaction) = settings.config(Role::Producer, &owned)?;
-        if std::env::var("K2_ERR").is_ok() { config.set("delivery.report.only.error", "true"); }
         if own.is_empty() {
             config.remove("transaction.timeout.ms");
         }

@@ -7,7 +7,10 @@
 mod apply;
 mod checkpoint;
 mod cut;
+mod embedded;
+mod feed;
 pub mod inspect;
+pub mod kafka;
 mod open;
 pub mod prepare;
 pub mod report;
@@ -63,6 +66,20 @@ pub enum Error {
         task: String,
         /// Why.
         error: wasmill_core::keyed::Error,
+    },
+    /// Kafka can't be used.
+    #[error(transparent)]
+    Kafka(#[from] wasmill_kafka::Error),
+    /// A transaction has failed.
+    #[error("transaction: {0}")]
+    Commit(wasmill_kafka::CommitError),
+    /// The consumer group can't be used.
+    #[error("group {group}: {why}")]
+    Group {
+        /// The group.
+        group: String,
+        /// What Kafka says.
+        why: String,
     },
     /// The data directory belongs to another pipeline or another shape of it.
     #[error("{0}")]

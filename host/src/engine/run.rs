@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use wasmill_log::Log;
 
 use super::checkpoint::Coordinator;
+use super::embedded::LogTask;
 use super::open::{Payload, open};
 use super::prepare::Prepared;
 use super::report::{Report, StageReport};
-use super::task::{Run, Saved};
+use super::task::Saved;
 use super::topology::Topology;
 use super::worker::{self, Shared, lock};
 use super::{Error, Options, apply};
@@ -23,6 +24,9 @@ use super::{Error, Options, apply};
 /// # Errors
 /// [`Error`]; what was committed before stays.
 pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
+    if let Some(kafka) = &prepared.pipeline.kafka {
+        return super::kafka::run(prepared, kafka, options);
+    }
     let started = Instant::now();
     let log = Log::open(options.data_dir.join("log"), wasmill_log::Options::default())?;
     let topology = Topology::of(&prepared.pipeline, &prepared.plan);
@@ -60,20 +64,20 @@ pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
     Ok(report(prepared, options, &log, &shared, &ran))
 }
 
-fn workers(prepared: &Prepared, options: &Options) -> usize {
+pub(super) fn workers(prepared: &Prepared, options: &Options) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let asked = prepared.pipeline.engine.workers.map(|w| w as usize);
     options.workers.or(asked).unwrap_or_else(cores).max(1)
 }
 
 /// Deals tasks out to workers: those of one sub-topology to different ones.
-fn spread(tasks: Vec<Run>, workers: usize) -> Vec<Vec<Run>> {
-    let mut dealt: Vec<Vec<Run>> = Vec::new();
+fn spread(tasks: Vec<LogTask>, workers: usize) -> Vec<Vec<LogTask>> {
+    let mut dealt: Vec<Vec<LogTask>> = Vec::new();
     dealt.resize_with(workers.min(tasks.len()).max(1), Vec::new);
     let count = dealt.len();
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
     for task in tasks {
-        let place = seen.entry(task.sub).or_insert(task.sub);
+        let place = seen.entry(task.run.sub).or_insert(task.run.sub);
         dealt[*place % count].push(task);
         *place += 1;
     }

@@ -1,0 +1,176 @@
+//! Running a pipeline on Kafka: the group assigns units of tasks to workers, of this process and of
+//! others; each worker commits what its tasks do in transactions; changelogs carry state to whoever
+//! has a task next.
+//!
+//! Invariant: what a task reads, gives and changes between two commits becomes visible as a whole or
+//! not at all, and only while the group says that the task is this worker's (KIP-98, KIP-447).
+
+mod apply;
+mod feed;
+mod home;
+mod open;
+mod outbox;
+mod setup;
+mod topics;
+mod units;
+mod worker;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use wasmill_kafka::{Admin, Settings};
+
+use self::setup::Setup;
+use self::worker::Worker;
+use super::open::is_keyed;
+use super::prepare::Prepared;
+use super::report::{Report, StageReport};
+use super::topology::Topology;
+use super::worker::lock;
+use super::{Error, Options};
+
+/// How long requests about topics may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether all is done.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The settings of the clients.
+pub fn settings(kafka: &wasmill_pipeline::Kafka) -> Settings {
+    Settings {
+        brokers: kafka.brokers.clone(),
+        properties: kafka.properties.clone(),
+        consumer: kafka.consumer.clone(),
+        producer: kafka.producer.clone(),
+    }
+}
+
+/// Runs a pipeline on Kafka until its inputs end, it is told to stop, or it fails.
+///
+/// # Errors
+/// [`Error`]; what was committed before stays.
+pub(super) fn run(
+    prepared: &Prepared,
+    kafka: &wasmill_pipeline::Kafka,
+    options: &Options,
+) -> Result<Report, Error> {
+    let started = Instant::now();
+    if let Some(sink) = prepared.pipeline.sinks.first() {
+        return Err(Error::Shape(format!(
+            "sink.{}: on Kafka a pipeline gives its records to topics: tasks move between machines, and \
+             files don't; name a topic instead, or run without [kafka]",
+            sink.name
+        )));
+    }
+    let settings = settings(kafka);
+    let admin = Admin::connect(&settings, TIMEOUT)?;
+    let home = home::Home::open(&options.data_dir, &admin.cluster_id()?, &kafka.group)?;
+    let topology = Topology::of(&prepared.pipeline, &prepared.plan);
+    let components = units::components(&topology, &kafka.group);
+    let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group);
+    let specs = topics::specs(prepared, &topology, &components, &ways, &kafka.group);
+    admin.ensure_topics(&specs)?;
+    let keyed = topology.subs.iter().map(|s| {
+        s.stages.iter().filter(|i| is_keyed(prepared, **i)).count() * s.partitions as usize
+    });
+    let budget = prepared.pipeline.engine.cache_bytes as usize / keyed.sum::<usize>().max(1);
+    let units: u32 = components.iter().map(|c| c.partitions).sum();
+    let count = super::run::workers(prepared, options).min(units as usize).max(1);
+    let setup = Setup::new(
+        prepared,
+        options,
+        settings,
+        kafka.group.clone(),
+        home.instance.clone(),
+        topology,
+        components,
+        ways,
+        budget,
+        admin,
+    );
+    let (elapsed, first) = work(&setup, count, started)?;
+    if let Some(error) = lock(&setup.error).take() {
+        return Err(error);
+    }
+    let complete = setup.done.load(Ordering::Relaxed) > 0;
+    Ok(report(&setup, elapsed, first, complete))
+}
+
+/// Runs the workers until all is done, or they are told to stop.
+fn work<'env>(
+    setup: &'env Setup<'env>,
+    count: usize,
+    started: Instant,
+) -> Result<(Duration, Option<Duration>), Error> {
+    let mut first = None;
+    std::thread::scope(|scope| {
+        let (failed, failures) = std::sync::mpsc::channel();
+        let (apply, applier) = apply::start(move |error| {
+            // Whoever would hear it has ended already otherwise.
+            let _ = failed.send(error);
+        })
+        .map_err(|e| Error::Panic(format!("no thread for the state: {e}")))?;
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let apply = apply.clone();
+            let thread = std::thread::Builder::new().name(format!("wasmill-worker-{number}"));
+            let work = move || {
+                let worker = Worker::start(setup, scope, number, apply);
+                if let Err(error) = worker.and_then(Worker::work) {
+                    setup.fail(error);
+                }
+            };
+            let thread = thread.spawn_scoped(scope, work);
+            threads.push(thread.map_err(|e| Error::Panic(format!("no thread: {e}")))?);
+        }
+        drop(apply);
+        loop {
+            std::thread::sleep(LOOK);
+            if first.is_none() && setup.progress.records.load(Ordering::Relaxed) > 0 {
+                first = Some(started.elapsed());
+            }
+            if let Ok(error) = failures.try_recv() {
+                setup.fail(error);
+            }
+            let (done, bare) =
+                (setup.done.load(Ordering::Relaxed), setup.bare.load(Ordering::Relaxed));
+            let ended = done > 0 && done + bare == count;
+            if ended || setup.stop.load(Ordering::Relaxed) || lock(&setup.error).is_some() {
+                break;
+            }
+        }
+        let elapsed = started.elapsed().saturating_sub(first.unwrap_or_default());
+        setup.ending.store(true, Ordering::Relaxed);
+        for thread in threads {
+            if thread.join().is_err() {
+                setup.fail(Error::Panic("see the message above".into()));
+            }
+        }
+        let _ = applier.join();
+        Ok((elapsed, first))
+    })
+}
+
+fn report(setup: &Setup<'_>, elapsed: Duration, first: Option<Duration>, complete: bool) -> Report {
+    let stages = lock(&setup.stages);
+    let stage = |(i, stage): (usize, &wasmill_pipeline::Stage)| {
+        let mut report =
+            StageReport { name: stage.name.clone(), counts: Default::default(), watermark: None };
+        for (_, (counts, watermark)) in stages.iter().filter(|((_, s), _)| *s == i) {
+            report.counts += *counts;
+            report.watermark = Some(report.watermark.map_or(*watermark, |w| w.min(*watermark)));
+        }
+        report
+    };
+    let commits = setup.commits.load(Ordering::Relaxed);
+    let records = setup.progress.records.load(Ordering::Relaxed);
+    Report {
+        stages: setup.prepared.pipeline.stages.iter().enumerate().map(stage).collect(),
+        records,
+        elapsed,
+        until_first_record: first,
+        commits,
+        epoch: commits,
+        complete,
+        was_complete: complete && records == 0 && commits == 0,
+    }
+}
