@@ -3,7 +3,7 @@
 # Every plugin once: the packages below plugins/ that are components.
 PLUGINS := clean enrich sessionize aggregate dispatch
 # Plugins that only tests use: the packages below tests/plugins/.
-TEST_PLUGINS := evil evil-keyed identity identity-keyed
+TEST_PLUGINS := evil evil-keyed identity identity-keyed ledger
 
 # What rust-toolchain.toml asks for.
 toolchain = $(shell sed -n 's/^$(1) *= *//p' rust-toolchain.toml | tr -d '[]" ')

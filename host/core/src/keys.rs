@@ -507,6 +507,13 @@ impl Keys {
         self.epoch += 1;
     }
 
+    /// Whether the row of a key has changed since the store last applied it.
+    pub fn is_unapplied(&self, key: &[u8]) -> bool {
+        let entries = &self.entries;
+        let found = self.table.find(self.hash(key), |id| *entries[*id as usize].key == *key);
+        found.is_some_and(|id| entries[*id as usize].dirty > self.applied)
+    }
+
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.applied = self.applied.max(epoch);

@@ -310,6 +310,13 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         Ok((changes, Saved { places, clocks, ended: self.ended }))
     }
 
+    /// An error of the task's state.
+    pub(super) fn store_error(&self, error: wasmill_core::store::Error) -> Error {
+        let stage = self.name.clone();
+        let error = wasmill_core::keyed::Error::Store { stage, error };
+        Error::Task { task: self.name.clone(), error }
+    }
+
     /// Replaces the operator of a stage.
     pub(super) fn replace(&mut self, stage: usize, operator: Operator) {
         let Some(node) = self.stages.iter().position(|s| *s == stage) else { return };

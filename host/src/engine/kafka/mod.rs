@@ -8,10 +8,12 @@
 mod apply;
 mod feed;
 mod home;
+mod janitor;
 mod open;
 mod outbox;
 mod setup;
 mod topics;
+mod trim;
 mod units;
 mod worker;
 
@@ -109,12 +111,14 @@ fn work<'env>(
             let _ = failed.send(error);
         })
         .map_err(|e| Error::Panic(format!("no thread for the state: {e}")))?;
+        let (needless, requests) = std::sync::mpsc::channel();
+        scope.spawn(move || janitor::work(setup, &requests));
         let mut threads = Vec::new();
         for number in 0..count {
-            let apply = apply.clone();
+            let (apply, needless) = (apply.clone(), needless.clone());
             let thread = std::thread::Builder::new().name(format!("wasmill-worker-{number}"));
             let work = move || {
-                let worker = Worker::start(setup, scope, number, apply);
+                let worker = Worker::start(setup, scope, number, apply, needless);
                 if let Err(error) = worker.and_then(Worker::work) {
                     setup.fail(error);
                 }
@@ -122,7 +126,7 @@ fn work<'env>(
             let thread = thread.spawn_scoped(scope, work);
             threads.push(thread.map_err(|e| Error::Panic(format!("no thread: {e}")))?);
         }
-        drop(apply);
+        drop((apply, needless));
         loop {
             std::thread::sleep(LOOK);
             if first.is_none() && setup.progress.records.load(Ordering::Relaxed) > 0 {

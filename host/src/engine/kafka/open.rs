@@ -67,17 +67,24 @@ pub(super) enum Begin {
 pub(super) struct OpenFiles(Mutex<HashMap<String, Weak<()>>>);
 
 impl OpenFiles {
+    /// Takes the file of a task when nobody has it open.
+    pub(super) fn try_take(&self, task: &str) -> Option<Arc<()>> {
+        let mut open = lock(&self.0);
+        if open.get(task).is_some_and(|token| token.strong_count() > 0) {
+            return None;
+        }
+        let token = Arc::new(());
+        open.insert(task.to_owned(), Arc::downgrade(&token));
+        Some(token)
+    }
+
     /// Waits until nobody has the file of a task open, and takes it.
     fn take(&self, task: &str, stop: &AtomicBool) -> Result<Arc<()>, Error> {
         let start = Instant::now();
         loop {
-            let mut open = lock(&self.0);
-            if open.get(task).is_none_or(|token| token.strong_count() == 0) {
-                let token = Arc::new(());
-                open.insert(task.to_owned(), Arc::downgrade(&token));
+            if let Some(token) = self.try_take(task) {
                 return Ok(token);
             }
-            drop(open);
             if stop.load(Ordering::Relaxed) || start.elapsed() > CLOSING {
                 return Err(Error::Shape(format!(
                     "task {task}: another worker of this process has not closed its state"

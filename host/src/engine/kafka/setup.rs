@@ -30,6 +30,8 @@ pub(super) struct Setup<'a> {
     pub(super) exactly_once: bool,
     pub(super) strategy: Strategy,
     pub(super) interval: Duration,
+    /// How long state of tasks that are elsewhere is kept.
+    pub(super) cleanup_delay: Duration,
     pub(super) data_dir: PathBuf,
     /// Tells this process from others: part of the transactional ids.
     pub(super) instance: String,
@@ -82,6 +84,9 @@ impl<'a> Setup<'a> {
                 .is_none_or(|k| k.guarantee == wasmill_pipeline::Guarantee::ExactlyOnce),
             strategy: if eager { Strategy::Eager } else { Strategy::Cooperative },
             interval: Duration::from_millis(prepared.pipeline.engine.checkpoint_interval_ms),
+            cleanup_delay: Duration::from_millis(
+                kafka.map_or(600_000, |k| k.state_cleanup_delay_ms),
+            ),
             data_dir: options.data_dir.clone(),
             instance,
             topology,
@@ -106,6 +111,11 @@ impl<'a> Setup<'a> {
     /// The changelog of a sub-topology.
     pub(super) fn changelog(&self, sub: usize) -> String {
         changelog(&self.group, self.topology.subs[sub].id)
+    }
+
+    /// Whether a topic is one of those that the pipeline writes for nobody but itself.
+    pub(super) fn is_frames(&self, topic: &str) -> bool {
+        self.ways.iter().any(|ways| ways.frames.as_deref() == Some(topic))
     }
 
     /// The topic whose partitions stand for the units of a component.

@@ -18,9 +18,11 @@ use wasmill_kafka::{
 
 use super::apply::{Job, StateFile};
 use super::feed::KafkaFeed;
+use super::janitor::Needless;
 use super::open::{self, OpenTask, PACK, TASK};
 use super::outbox::{Handles, Outbox};
 use super::setup::Setup;
+use super::trim::Trim;
 use super::units::Unit;
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
@@ -48,6 +50,9 @@ struct Live {
     epoch: u64,
     /// Whether it did something since the last commit.
     touched: bool,
+    /// The last epoch that it knows to be applied.
+    applied: u64,
+    trim: Trim,
 }
 
 /// A unit that the group has assigned.
@@ -74,6 +79,7 @@ pub(super) struct Worker<'scope, 'env> {
     opened: (Sender<Opened>, Receiver<Opened>),
     openings: u64,
     apply: Sender<Job>,
+    needless: Sender<Needless>,
     last_commit: Instant,
     served: Instant,
     /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
@@ -87,6 +93,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         scope: &'scope Scope<'scope, 'env>,
         number: usize,
         apply: Sender<Job>,
+        needless: Sender<Needless>,
     ) -> Result<Self, Error> {
         let waker = Waker::default();
         let name = format!("{}-{}-{number}", setup.group, setup.instance);
@@ -116,6 +123,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             opened: channel(),
             openings: 0,
             apply,
+            needless,
             last_commit: Instant::now(),
             served: Instant::now(),
             standing: 2,
@@ -147,7 +155,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
             match self.round() {
                 Ok(()) => {}
-                Err(Error::Commit(e)) => {
+                Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
                     tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
                     self.roll_back()?;
                 }
@@ -185,8 +193,11 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
-                if let Some(file) = &task.file {
-                    task.run.task.applied(file.applied());
+                if let Some(applied) = task.file.as_ref().map(|file| file.applied())
+                    && applied > task.applied
+                {
+                    task.applied = applied;
+                    task.run.task.applied(applied);
                 }
                 for _ in 0..TURNS {
                     let more = task.run.work(now_ms())?;
@@ -295,7 +306,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut tasks = Vec::new();
             for OpenTask { run, file, partition, .. } in opened {
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
-                tasks.push(Live { run, file, partition, epoch: 1, touched: false });
+                let (epoch, touched, applied) = (1, false, 0);
+                let trim = Trim::default();
+                tasks.push(Live { run, file, partition, epoch, touched, applied, trim });
             }
             self.units.insert(unit, Assigned::Open(tasks));
         }
@@ -410,11 +423,10 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
         };
         begin(&mut self.producer)?;
-        let mut jobs = Vec::new();
+        let mut frozen = Vec::new();
         let mut offsets: BTreeMap<(&str, u32), i64> = BTreeMap::new();
         for (unit, assigned) in &mut self.units {
             let Assigned::Open(tasks) = assigned else { continue };
-            offsets.insert((self.setup.leader(unit.component), unit.partition), 0);
             for task in tasks {
                 places(self.setup, task, &mut offsets);
                 if !task.touched {
@@ -423,24 +435,19 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 let (ticket, packs) =
                     freeze(task, &mut self.producer, &self.topics, &self.changelogs)?;
                 note(self.setup, task);
-                if let Some(file) = &task.file {
-                    let urgent = task.run.task.is_pressed();
-                    jobs.push((
-                        ticket,
-                        Job {
-                            task: task.run.name.clone(),
-                            file: Arc::downgrade(file),
-                            packs,
-                            offset: 0,
-                            epoch: task.epoch,
-                            urgent,
-                        },
-                    ));
-                }
+                frozen.push((*unit, task.run.name.clone(), task.epoch, ticket, packs));
                 task.epoch += 1;
                 task.touched = false;
             }
+            // Offsets of every unit: by them Kafka checks that it is this worker's.
+            offsets.entry((self.setup.leader(unit.component), unit.partition)).or_insert(0);
         }
+        // What the pipeline wrote for itself and has read.
+        let read: Vec<_> = offsets
+            .iter()
+            .filter(|((topic, _), next)| **next > 0 && self.setup.is_frames(topic))
+            .map(|((topic, partition), next)| ((*topic).to_owned(), *partition, *next))
+            .collect();
         let offsets: Vec<Offsets<'_>> = offsets
             .iter()
             .map(|((topic, partition), next)| Offsets {
@@ -457,14 +464,36 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         match result {
             Ok(delivered) => {
-                for (ticket, mut job) in jobs {
-                    job.offset = delivered.offsets[ticket.0];
-                    // The applier has ended only if it has failed, which it says itself.
-                    let _ = self.apply.send(job);
+                for (unit, name, epoch, ticket, packs) in frozen {
+                    let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
+                    let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else {
+                        continue;
+                    };
+                    let offset = delivered.offsets[ticket.0];
+                    let bytes = packs.iter().map(Vec::len).sum();
+                    let before = match &task.file {
+                        None => Some(offset),
+                        Some(file) => {
+                            let (file, urgent) = (Arc::downgrade(file), task.run.task.is_pressed());
+                            let job = Job { task: name, file, packs, offset, epoch, urgent };
+                            // The applier has ended only if it has failed, which it says itself.
+                            let _ = self.apply.send(job);
+                            task.trim.committed(offset, bytes)
+                        }
+                    };
+                    if let Some(before) = before {
+                        let topic = self.setup.changelog(task.run.sub);
+                        let needless = Needless { topic, partition: task.partition, before };
+                        let _ = self.needless.send(needless);
+                    }
+                }
+                for (topic, partition, before) in read {
+                    let _ = self.needless.send(Needless { topic, partition, before });
                 }
                 self.setup.commits.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
+            Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
             Err(why) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
                 self.roll_back()
@@ -478,8 +507,11 @@ impl<'scope, 'env> Worker<'scope, 'env> {
 fn passes(error: &wasmill_kafka::Error) -> bool {
     use wasmill_kafka::Error as E;
     match error {
-        E::Send { .. } | E::Read { .. } => true,
+        E::Send { refused, .. } => !refused,
+        E::Read { .. } => true,
         E::Request { retriable, .. } => *retriable,
+        // Whoever had the task before has shortened its changelog meanwhile.
+        E::OffsetGone { topic, .. } => topic.ends_with("-changelog"),
         _ => false,
     }
 }
@@ -509,7 +541,10 @@ fn freeze(
     topics: &[Handles],
     changelogs: &[wasmill_kafka::Topic],
 ) -> Result<(wasmill_kafka::Ticket, Vec<Vec<u8>>), Error> {
-    let (changes, saved) = task.run.freeze()?;
+    let (mut changes, saved) = task.run.freeze()?;
+    if let Some(file) = &task.file {
+        task.trim.write(&mut task.run, file, task.epoch, &mut changes)?;
+    }
     task.run.outlet.send(producer, topics)?;
     let (topic, partition) = (changelogs[task.run.sub], task.partition);
     let packs = changes.pack(PACK_BYTES);
@@ -538,7 +573,7 @@ fn places<'s>(setup: &'s Setup<'_>, task: &Live, offsets: &mut BTreeMap<(&'s str
         };
         // Of several tasks that read it the one that is behind counts.
         let known = offsets.entry((name, task.partition)).or_insert(next);
-        *known = if *known == 0 { next } else { (*known).min(next) };
+        *known = (*known).min(next);
     }
 }
 

@@ -55,7 +55,7 @@ fn the_timer_is_set_once_for_a_window() {
     let inputs: Vec<_> = (0..100).map(|t| at(t, t - 1)).collect();
     let mut driver = Driver::<Aggregate>::new(config);
     driver.feed(&inputs, &[1], 98);
-    assert_eq!((driver.timers_set, driver.outputs.len()), (1, 0));
+    assert_eq!((driver.harness.usage().timers_set, driver.outputs.len()), (1, 0));
     driver.batch(&[], 99);
     assert_eq!(driver.values(0)[0]["count"], 100);
 }
@@ -63,7 +63,7 @@ fn the_timer_is_set_once_for_a_window() {
 #[test]
 fn what_a_measure_needs_and_does_not_find_is_invalid() {
     let rejected = |config: &str, value: &str| {
-        let driver = Driver::<Aggregate>::run(config, &[Input::new("k", 0, value)]);
+        let mut driver = Driver::<Aggregate>::run(config, &[Input::new("k", 0, value)]);
         assert!(driver.keys_kept().is_empty() && driver.outputs.is_empty());
         (driver.rejected[0].kind, driver.rejected[0].reason.clone())
     };

@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod harness;
 mod prefetch;
 mod table;

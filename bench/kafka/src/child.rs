@@ -1,0 +1,167 @@
+//! Programs that are measured: wall clock, processor time and peak memory of each process by itself.
+//!
+//! Invariant: a program that is dropped has ended.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+/// How often a process is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// Of the times in `/proc`, which Linux gives in hundredths of a second to every program.
+const TICKS: f64 = 100.0;
+
+/// A program that runs.
+pub struct Program {
+    name: String,
+    child: Child,
+    started: Instant,
+    peak_mib: f64,
+    cpu: f64,
+    /// What it writes to its standard output and error.
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+/// What a program has taken and said.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Processor time in seconds, of user and system.
+    pub cpu: f64,
+    /// The most memory that it had, in MiB.
+    pub peak_mib: f64,
+    /// What it wrote to its standard output.
+    pub output: String,
+}
+
+impl Program {
+    /// Starts a program in a folder, where its output goes as well.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> anyhow::Result<Self> {
+        let (output, errors) =
+            (folder.join(format!("{name}.out")), folder.join(format!("{name}.err")));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&output)?)
+            .stderr(File::create(&errors)?)
+            .current_dir(folder)
+            .spawn()
+            .with_context(|| format!("{name}: {} can't be started", describe(command)))?;
+        let started = Instant::now();
+        let name = name.to_owned();
+        Ok(Self { name, child, started, peak_mib: 0.0, cpu: 0.0, output, errors })
+    }
+
+    /// Since when it runs.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Looks at what it has taken so far. Returns whether it runs.
+    fn look(&mut self) -> bool {
+        let file = |name: &str| {
+            let path = format!("/proc/{}/{name}", self.child.id());
+            std::fs::read_to_string(path).unwrap_or_default()
+        };
+        let (stat, status) = (file("stat"), file("status"));
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        if let Some(kib) = peak.and_then(|p| p.split_whitespace().next()?.parse::<f64>().ok()) {
+            self.peak_mib = self.peak_mib.max(kib / 1024.0);
+        }
+        // Behind the name, which may hold anything: state, ten numbers, user, system.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let state = fields.next();
+        let time: f64 = fields.skip(10).take(2).filter_map(|f| f.parse::<f64>().ok()).sum();
+        self.cpu = self.cpu.max(time / TICKS);
+        !matches!(state, Some("Z" | "X") | None)
+    }
+
+    /// Looks whether it runs; an end of its own is an error.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        if self.look() {
+            return Ok(());
+        }
+        anyhow::bail!("{} has ended, {}:\n{}", self.name, self.child.wait()?, self.tail());
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it fails, or takes longer than `patience`.
+    pub fn wait(mut self, patience: Duration) -> anyhow::Result<Ended> {
+        while self.look() {
+            if self.started.elapsed() > patience {
+                anyhow::bail!("{} takes longer than {patience:?}:\n{}", self.name, self.tail());
+            }
+            std::thread::sleep(LOOK);
+        }
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success(), "{}: {status}:\n{}", self.name, self.tail());
+        self.ended()
+    }
+
+    /// Asks it to end (SIGINT), and waits for that.
+    ///
+    /// # Errors
+    /// As [`Program::wait`].
+    pub fn interrupt(self) -> anyhow::Result<Ended> {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-INT", &id]).status()?;
+        anyhow::ensure!(status.success(), "{} could not be asked to end", self.name);
+        let patience = self.started.elapsed() + Duration::from_secs(60);
+        self.wait(patience)
+    }
+
+    /// Ends it at once (SIGKILL).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(mut self) -> anyhow::Result<Ended> {
+        self.look();
+        self.child.kill()?;
+        self.child.wait()?;
+        self.ended()
+    }
+
+    fn ended(&self) -> anyhow::Result<Ended> {
+        let mut output = String::new();
+        File::open(&self.output)?.read_to_string(&mut output)?;
+        Ok(Ended { cpu: self.cpu, peak_mib: self.peak_mib, output })
+    }
+
+    fn tail(&self) -> String {
+        let both = [&self.output, &self.errors].map(|p| std::fs::read(p).unwrap_or_default());
+        let text = String::from_utf8_lossy(&both.concat()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn describe(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+/// The number between two pieces of text, the first time that they are there.
+///
+/// # Errors
+/// When they are not, or there is no number between them.
+pub fn number(text: &str, before: &str, after: &str) -> anyhow::Result<f64> {
+    let found = text.split_once(before).and_then(|(_, rest)| rest.split_once(after));
+    found
+        .and_then(|(number, _)| number.trim().parse().ok())
+        .with_context(|| format!("no number between {before:?} and {after:?} in {text:?}"))
+}
