@@ -30,6 +30,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(command::run::Args),
+    Replay(command::replay::Args),
     Check(command::check::Args),
     Build(command::build::Args),
     New(command::new::Args),
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match cli.command {
         Command::Run(args) => command::run::run(&args),
+        Command::Replay(args) => command::replay::run(&args),
         Command::Check(args) => command::check::run(&args),
         Command::Build(args) => command::build::run(args),
         Command::New(args) => command::new::run(args),

@@ -6,6 +6,7 @@ mod batching;
 mod crash;
 mod evil;
 mod input;
+mod kafka;
 mod retention;
 mod support;
 mod weblog;

@@ -3,7 +3,6 @@
 //! Invariant: a program that is dropped has ended.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,6 +35,8 @@ pub struct Ended {
     pub peak_mib: f64,
     /// What it wrote to its standard output.
     pub output: String,
+    /// What it wrote to its standard error.
+    pub errors: String,
 }
 
 impl Program {
@@ -130,9 +131,9 @@ impl Program {
     }
 
     fn ended(&self) -> anyhow::Result<Ended> {
-        let mut output = String::new();
-        File::open(&self.output)?.read_to_string(&mut output)?;
-        Ok(Ended { cpu: self.cpu, peak_mib: self.peak_mib, output })
+        let text = |path| std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned());
+        let (output, errors) = (text(&self.output)?, text(&self.errors)?);
+        Ok(Ended { cpu: self.cpu, peak_mib: self.peak_mib, output, errors })
     }
 
     fn tail(&self) -> String {

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod new;
 pub mod output;
 pub mod pipeline;
+pub mod replay;
 pub mod run;
 pub mod state;
 pub mod topic;

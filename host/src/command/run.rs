@@ -67,9 +67,14 @@ pub fn execute(
     data_dir: PathBuf,
     workers: Option<usize>,
 ) -> anyhow::Result<Report> {
-    std::fs::create_dir_all(&data_dir)
+    execute_with(prepared, Options { data_dir, workers, ..Options::default() })
+}
+
+/// As [`execute`], with options; those for stopping and progress are its own.
+pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Report> {
+    let data_dir = &options.data_dir;
+    std::fs::create_dir_all(data_dir)
         .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
-    let options = Options { data_dir, workers, ..Options::default() };
     let stop = options.stop.clone();
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wasmill_abi::{Column, Headers};
 use wasmill_core::task::Records;
-use wasmill_log::{Body, Frame, Reader};
+use wasmill_log::{Body, Frame, Partition, Reader};
 
 use super::Error;
 use crate::source;
@@ -58,6 +58,11 @@ pub(super) trait Feed {
 
     /// Where it stands behind the last piece.
     fn place(&self) -> Place;
+
+    /// How many offsets lie between that and the end, as far as it knows without asking anybody.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<F: Feed + ?Sized> Feed for Box<F> {
@@ -67,6 +72,10 @@ impl<F: Feed + ?Sized> Feed for Box<F> {
 
     fn place(&self) -> Place {
         (**self).place()
+    }
+
+    fn lag(&self) -> Option<u64> {
+        (**self).lag()
     }
 }
 
@@ -93,6 +102,7 @@ impl Feed for Lines {
 
 /// A partition of a topic of the embedded log.
 pub(super) struct Topic {
+    partition: Partition,
     reader: Reader,
     /// Where it ends, for an input that is bounded by where the topic ended at the start.
     until: Option<u64>,
@@ -103,12 +113,13 @@ pub(super) struct Topic {
 impl Topic {
     /// Reads on from `place`. With `carried` its frames bring watermarks along.
     pub(super) fn new(
-        reader: Reader,
+        partition: Partition,
         place: wasmill_log::Position,
         until: Option<u64>,
         carried: bool,
     ) -> Self {
-        Self { reader, until, place, carried }
+        let reader = partition.reader(place);
+        Self { partition, reader, until, place, carried }
     }
 }
 
@@ -138,6 +149,11 @@ impl Feed for Topic {
 
     fn place(&self) -> Place {
         Place::Topic(self.place)
+    }
+
+    fn lag(&self) -> Option<u64> {
+        let end = self.partition.end_offset();
+        Some(self.until.unwrap_or(end).min(end).saturating_sub(self.place.offset))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod report;
 mod resources;
 mod retention;
 mod run;
+mod shown;
 mod task;
 mod topology;
 mod worker;
@@ -36,8 +37,30 @@ pub struct Options {
     pub workers: Option<usize>,
     /// Stop cleanly when this is set: a last checkpoint, then the end.
     pub stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// Set for a run over history.
+    pub replay: Option<Replay>,
     /// Counts what has been read, for a progress bar.
     pub progress: std::sync::Arc<report::Progress>,
+    /// How the run stands, for whoever asks.
+    pub figures: std::sync::Arc<crate::admin::Figures>,
+}
+
+/// A run over history, beside the one that runs.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// What the names of the topics that it writes end in.
+    pub suffix: String,
+    /// Where it ends; none for where the topics end when it begins.
+    pub until: Option<Until>,
+}
+
+/// Where a replay ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// Before the first record with this or a later timestamp, in ms since the Unix epoch.
+    Timestamp(i64),
+    /// Before an offset, by partition; partitions that are not named end where they end now.
+    Offsets(std::collections::BTreeMap<u32, i64>),
 }
 
 /// Why a run has failed.

@@ -17,7 +17,7 @@ use super::report::{Report, StageReport};
 use super::task::Saved;
 use super::topology::Topology;
 use super::worker::{self, Shared, lock};
-use super::{Error, Options, apply};
+use super::{Error, Options, apply, shown};
 
 /// Runs a pipeline until its inputs end, it is told to stop, or it fails.
 ///
@@ -28,6 +28,7 @@ pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
         return super::kafka::run(prepared, kafka, options);
     }
     let started = Instant::now();
+    options.figures.begin(&prepared.pipeline.name, None, options.progress.clone());
     let log = Log::open(options.data_dir.join("log"), wasmill_log::Options::default())?;
     let topology = Topology::of(&prepared.pipeline, &prepared.plan);
     let payload = Payload::recovered(&log, &topology, prepared)?;
@@ -40,8 +41,13 @@ pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
     let mut threads = Vec::new();
     for (i, tasks) in workers.into_iter().enumerate() {
         let shared = shared.clone();
+        let shown = tasks.iter().map(|task| {
+            let topic = |_, topic: usize| topology.topics[topic].name.clone();
+            shown::list(&options.figures, prepared, &topology, &task.run, &i.to_string(), topic)
+        });
+        let shown: Vec<_> = shown.collect();
         let thread = std::thread::Builder::new().name(format!("wasmill-worker-{i}"));
-        let thread = thread.spawn(move || worker::work(tasks, &shared));
+        let thread = thread.spawn(move || worker::work(tasks, &shown, &shared));
         threads.push(thread.map_err(|e| Error::Panic(format!("no thread for a worker: {e}")))?);
     }
     let mut coordinator =

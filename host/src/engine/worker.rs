@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmill_core::metrics;
 use wasmill_core::operator::Operator;
 
-use super::Error;
 use super::cut::Cut;
 use super::embedded::LogTask;
 use super::task::Saved;
+use super::{Error, shown};
+use crate::admin::figures;
 
 /// How long a worker sleeps when there is nothing to do.
 const NAP: Duration = Duration::from_micros(500);
@@ -65,13 +66,18 @@ impl Drop for Leave {
 }
 
 /// The life of a worker.
-pub(super) fn work(mut tasks: Vec<LogTask>, shared: &Arc<Shared>) {
+pub(super) fn work(mut tasks: Vec<LogTask>, shown: &[figures::Task], shared: &Arc<Shared>) {
     let _leave = Leave(shared.clone());
+    let mut told = Instant::now();
     let mut cuts = 0;
     let mut done = false;
     while !shared.stop.load(Ordering::Relaxed) {
         let mut worked = false;
         take_note(&mut tasks, shared);
+        if told.elapsed() >= shown::INTERVAL {
+            told = Instant::now();
+            tasks.iter().zip(shown).for_each(|(task, shown)| shown::update(&task.run, shown));
+        }
         for task in &mut tasks {
             for _ in 0..TURNS {
                 match task.run.work(now_ms()) {

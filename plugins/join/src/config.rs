@@ -148,7 +148,9 @@ impl<'de> Deserialize<'de> for Bound {
         impl de::Visitor<'_> for Visitor {
             type Value = Bound;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a length of time such as \"30m\" or \"-30m\", or a number of milliseconds")
+                f.write_str(
+                    "a length of time such as \"30m\" or \"-30m\", or a number of milliseconds",
+                )
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Bound, E> {
                 let (sign, length) = text.trim().strip_prefix('-').map_or((1, text), |t| (-1, t));

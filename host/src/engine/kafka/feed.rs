@@ -232,6 +232,15 @@ impl Feed for KafkaTopic {
     fn place(&self) -> Place {
         Place::Offset(self.next)
     }
+
+    fn lag(&self) -> Option<u64> {
+        let end = {
+            let shared = lock(&self.shared);
+            shared.partition.position().checked_add_unsigned(shared.partition.lag()?)?
+        };
+        let end = self.until.unwrap_or(end).min(end);
+        Some(u64::try_from(end - self.next).unwrap_or(0))
+    }
 }
 
 /// What a task reads on Kafka.
@@ -254,6 +263,13 @@ impl Feed for KafkaFeed {
         match self {
             Self::Lines(lines) => lines.place(),
             Self::Topic(topic) => topic.place(),
+        }
+    }
+
+    fn lag(&self) -> Option<u64> {
+        match self {
+            Self::Lines(lines) => lines.lag(),
+            Self::Topic(topic) => topic.lag(),
         }
     }
 }

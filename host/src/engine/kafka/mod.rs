@@ -6,12 +6,15 @@
 //! not at all, and only while the group says that the task is this worker's (KIP-98, KIP-447).
 
 mod apply;
+mod failpoint;
 mod feed;
 mod home;
 mod janitor;
 mod open;
 mod outbox;
 mod setup;
+mod shown;
+mod standby;
 mod topics;
 mod trim;
 mod units;
@@ -29,7 +32,7 @@ use super::prepare::Prepared;
 use super::report::{Report, StageReport};
 use super::topology::Topology;
 use super::worker::lock;
-use super::{Error, Options};
+use super::{Error, Options, Replay};
 
 /// How long requests about topics may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +59,7 @@ pub(super) fn run(
     options: &Options,
 ) -> Result<Report, Error> {
     let started = Instant::now();
+    options.figures.begin(&prepared.pipeline.name, Some(&kafka.group), options.progress.clone());
     if let Some(sink) = prepared.pipeline.sinks.first() {
         return Err(Error::Shape(format!(
             "sink.{}: on Kafka a pipeline gives its records to topics: tasks move between machines, and \
@@ -68,7 +72,8 @@ pub(super) fn run(
     let home = home::Home::open(&options.data_dir, &admin.cluster_id()?, &kafka.group)?;
     let topology = Topology::of(&prepared.pipeline, &prepared.plan);
     let components = units::components(&topology, &kafka.group);
-    let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group);
+    let suffix = options.replay.as_ref().map_or("", |r| r.suffix.as_str());
+    let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group, suffix);
     let specs = topics::specs(prepared, &topology, &components, &ways, &kafka.group);
     admin.ensure_topics(&specs)?;
     let keyed = topology.subs.iter().map(|s| {
@@ -97,6 +102,27 @@ pub(super) fn run(
     Ok(report(&setup, elapsed, first, complete))
 }
 
+/// Removes the topics of an earlier replay: those that it wrote, and those that it made for itself.
+///
+/// # Errors
+/// When Kafka can't be reached or refuses it.
+pub fn remove(prepared: &Prepared, replay: &Replay) -> Result<(), Error> {
+    let Some(kafka) = &prepared.pipeline.kafka else { return Ok(()) };
+    let admin = Admin::connect(&settings(kafka), TIMEOUT)?;
+    let topology = Topology::of(&prepared.pipeline, &prepared.plan);
+    let components = units::components(&topology, &kafka.group);
+    let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group, &replay.suffix);
+    let specs = topics::specs(prepared, &topology, &components, &ways, &kafka.group);
+    let external: Vec<_> = topology.topics.iter().filter(|t| t.external).map(|t| &t.name).collect();
+    let mut own = Vec::new();
+    for spec in specs.iter().filter(|spec| !external.contains(&&spec.name)) {
+        if admin.partitions(&spec.name)?.is_some() {
+            own.push(spec.name.as_str());
+        }
+    }
+    Ok(admin.delete_topics(&own)?)
+}
+
 /// Runs the workers until all is done, or they are told to stop.
 fn work<'env>(
     setup: &'env Setup<'env>,
@@ -113,6 +139,8 @@ fn work<'env>(
         .map_err(|e| Error::Panic(format!("no thread for the state: {e}")))?;
         let (needless, requests) = std::sync::mpsc::channel();
         scope.spawn(move || janitor::work(setup, &requests));
+        standby::start(setup, scope)
+            .map_err(|e| Error::Panic(format!("no thread for the standbys: {e}")))?;
         let mut threads = Vec::new();
         for number in 0..count {
             let (apply, needless) = (apply.clone(), needless.clone());

@@ -22,11 +22,11 @@ use super::feed::{KafkaFeed, KafkaTopic, Shared};
 use super::outbox::Outbox;
 use super::setup::Setup;
 use super::units::Unit;
-use crate::engine::Error;
 use crate::engine::feed::{Lines, Place};
 use crate::engine::open::{is_keyed, open_stage};
 use crate::engine::task::{Input, Run, Saved};
 use crate::engine::worker::lock;
+use crate::engine::{Error, Until};
 use crate::store::State;
 
 /// How many bytes of the changelog are applied in one transaction when a task is restored, about.
@@ -64,12 +64,40 @@ pub(super) enum Begin {
 
 /// The state files that are open in this process.
 #[derive(Default)]
-pub(super) struct OpenFiles(Mutex<HashMap<String, Weak<()>>>);
+pub(super) struct OpenFiles {
+    open: Mutex<HashMap<String, Weak<()>>>,
+    /// The tasks whose files workers wait for.
+    awaited: Mutex<Vec<String>>,
+}
+
+/// A worker waits for the file of a task until this is dropped.
+struct Awaits<'a> {
+    task: &'a str,
+    files: &'a OpenFiles,
+}
+
+impl Drop for Awaits<'_> {
+    fn drop(&mut self) {
+        let mut awaited = lock(&self.files.awaited);
+        if let Some(at) = awaited.iter().position(|task| task == self.task) {
+            awaited.swap_remove(at);
+        }
+    }
+}
 
 impl OpenFiles {
-    /// Takes the file of a task when nobody has it open.
+    /// Whether a worker waits for the file of a task: whoever else has it is to let go.
+    pub(super) fn is_awaited(&self, task: &str) -> bool {
+        lock(&self.awaited).iter().any(|awaited| awaited == task)
+    }
+
+    /// Takes the file of a task, for others than workers, when nobody has it open or waits for it.
     pub(super) fn try_take(&self, task: &str) -> Option<Arc<()>> {
-        let mut open = lock(&self.0);
+        if self.is_awaited(task) { None } else { self.take_now(task) }
+    }
+
+    fn take_now(&self, task: &str) -> Option<Arc<()>> {
+        let mut open = lock(&self.open);
         if open.get(task).is_some_and(|token| token.strong_count() > 0) {
             return None;
         }
@@ -81,13 +109,15 @@ impl OpenFiles {
     /// Waits until nobody has the file of a task open, and takes it.
     fn take(&self, task: &str, stop: &AtomicBool) -> Result<Arc<()>, Error> {
         let start = Instant::now();
+        lock(&self.awaited).push(task.to_owned());
+        let _awaits = Awaits { task, files: self };
         loop {
-            if let Some(token) = self.try_take(task) {
+            if let Some(token) = self.take_now(task) {
                 return Ok(token);
             }
             if stop.load(Ordering::Relaxed) || start.elapsed() > CLOSING {
                 return Err(Error::Shape(format!(
-                    "task {task}: another worker of this process has not closed its state"
+                    "task {task}: another worker of this process, or a standby, has not closed its state"
                 )));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -211,7 +241,7 @@ fn restore(
         group: &setup.group,
         patience: PATIENCE,
     };
-    let shown = setup.restore(format!("{changelog}/{partition}"), from, offsets.end);
+    let shown = setup.restore(changelog, partition, from, offsets.end);
     read_to_end(
         &setup.settings,
         &source,
@@ -221,6 +251,10 @@ fn restore(
     )?;
     restoring.flush()?;
     drop(shown);
+    if offsets.end > 0 {
+        let (from, to) = (from.min(offsets.end), offsets.end);
+        tracing::info!(changelog, partition, from, to, "state is restored");
+    }
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted("restoring state"));
     }
@@ -375,10 +409,25 @@ fn begin(
         _ => offsets.start,
     };
     let offset = setup.in_range(source, &name, partition, offset, (offsets.start, offsets.end))?;
-    let bounded = source.is_some_and(|s| s.bounded);
-    let until = bounded.then(|| setup.end_of(&name, partition, offsets.end));
+    let until = match source {
+        Some(source) if source.bounded => {
+            let end = replay_end(setup, &name, partition, offsets.end)?;
+            Some(setup.end_of(&name, partition, end))
+        }
+        _ => None,
+    };
     let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
     Ok(Begin::Topic { name, offset, frames, until, idle_after })
+}
+
+/// Where a bounded input ends.
+fn replay_end(setup: &Setup<'_>, topic: &str, partition: u32, end: i64) -> Result<i64, Error> {
+    let until = setup.replay.as_ref().and_then(|r| r.until.as_ref());
+    Ok(match until {
+        None => end,
+        Some(Until::Timestamp(ms)) => setup.admin.offset_at(topic, partition, *ms)?.min(end),
+        Some(Until::Offsets(all)) => all.get(&partition).map_or(end, |offset| *offset.min(&end)),
+    })
 }
 
 /// Begins to read the inputs of a unit's tasks. A partition that several of them read is read once.

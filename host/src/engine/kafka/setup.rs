@@ -13,11 +13,13 @@ use wasmill_pipeline::{LostOffsets, Source, SourceKind};
 use super::open::OpenFiles;
 use super::outbox::Ways;
 use super::units::{Component, Leader};
+use crate::admin::figures::{self, Figures};
+use crate::admin::status;
 use crate::engine::prepare::Prepared;
 use crate::engine::report::Progress;
 use crate::engine::topology::Topology;
 use crate::engine::worker::lock;
-use crate::engine::{Error, Options};
+use crate::engine::{Error, Options, Replay};
 
 /// How often the progress of a restore is told.
 const TELL: Duration = Duration::from_secs(2);
@@ -32,7 +34,10 @@ pub(super) struct Setup<'a> {
     pub(super) interval: Duration,
     /// How long state of tasks that are elsewhere is kept.
     pub(super) cleanup_delay: Duration,
+    /// In how many other instances the state of a task has a copy.
+    pub(super) standby: usize,
     pub(super) data_dir: PathBuf,
+    pub(super) replay: Option<Replay>,
     /// Tells this process from others: part of the transactional ids.
     pub(super) instance: String,
     pub(super) topology: Topology,
@@ -56,8 +61,8 @@ pub(super) struct Setup<'a> {
     pub(super) bare: AtomicUsize,
     /// Where bounded inputs end, by topic and partition.
     ends: Mutex<BTreeMap<(String, u32), i64>>,
-    /// Where restores stand, by changelog partition: next offset and end.
-    pub(super) restores: Mutex<BTreeMap<String, (i64, i64)>>,
+    /// How the run stands, for whoever asks.
+    pub(super) figures: Arc<Figures>,
 }
 
 impl<'a> Setup<'a> {
@@ -87,7 +92,9 @@ impl<'a> Setup<'a> {
             cleanup_delay: Duration::from_millis(
                 kafka.map_or(600_000, |k| k.state_cleanup_delay_ms),
             ),
+            standby: kafka.map_or(0, |k| k.standby as usize),
             data_dir: options.data_dir.clone(),
+            replay: options.replay.clone(),
             instance,
             topology,
             components,
@@ -104,7 +111,7 @@ impl<'a> Setup<'a> {
             done: AtomicUsize::new(0),
             bare: AtomicUsize::new(0),
             ends: Mutex::default(),
-            restores: Mutex::default(),
+            figures: options.figures.clone(),
         }
     }
 
@@ -178,10 +185,11 @@ impl<'a> Setup<'a> {
     }
 
     /// Shows how a restore gets on until the result is dropped.
-    pub(super) fn restore(&self, name: String, from: i64, end: i64) -> Restore<'_> {
-        lock(&self.restores).insert(name.clone(), (from, end));
-        let (from, told) = (from, Instant::now());
-        Restore { name, from, end, told: std::cell::Cell::new(told), restores: &self.restores }
+    pub(super) fn restore(&self, topic: &str, partition: u32, from: i64, end: i64) -> Restore {
+        let restore = status::Restore { topic: topic.into(), partition, from, position: from, end };
+        let shown = self.figures.restore(restore);
+        let (name, told) = (format!("{topic}/{partition}"), std::cell::Cell::new(Instant::now()));
+        Restore { name, from, end, told, shown }
     }
 }
 
@@ -202,22 +210,22 @@ pub(super) fn leader<'a>(component: &'a Component, ways: &'a [Ways]) -> &'a str 
 }
 
 /// A restore that is going on.
-pub(super) struct Restore<'a> {
+pub(super) struct Restore {
     name: String,
     from: i64,
     end: i64,
     told: std::cell::Cell<Instant>,
-    restores: &'a Mutex<BTreeMap<String, (i64, i64)>>,
+    shown: figures::Restore,
 }
 
-impl Restore<'_> {
+impl Restore {
     /// It has come so far.
     pub(super) fn at(&self, position: i64) {
+        self.shown.at(position);
         if self.told.get().elapsed() < TELL {
             return;
         }
         self.told.set(Instant::now());
-        lock(self.restores).insert(self.name.clone(), (position, self.end));
         let share = 100 * (position - self.from) / (self.end - self.from).max(1);
         tracing::info!(
             changelog = self.name,
@@ -225,11 +233,5 @@ impl Restore<'_> {
             end = self.end,
             "restoring state: {share} %"
         );
-    }
-}
-
-impl Drop for Restore<'_> {
-    fn drop(&mut self) {
-        lock(self.restores).remove(&self.name);
     }
 }

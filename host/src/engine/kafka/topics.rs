@@ -18,16 +18,20 @@ use crate::engine::topology::{Topic, Topology};
 const MAX_MESSAGE_BYTES: &str = "10485760";
 
 /// Where the records of each topic go.
-pub(super) fn ways(topology: &Topology, pipeline: &str, group: &str) -> Vec<Ways> {
+///
+/// What the pipeline gives to others goes to topics whose names end in `suffix`.
+pub(super) fn ways(topology: &Topology, pipeline: &str, group: &str, suffix: &str) -> Vec<Ways> {
     let of = |topic: &Topic| {
         // Named after the group, so that several may run the same pipeline.
         let own = topic.name.strip_prefix(&format!("{pipeline}-")).unwrap_or(&topic.name);
+        let suffix = if topic.external { "" } else { suffix };
+        let plain = format!("{}{suffix}", topic.name);
         let (plain, frames) = if topic.internal {
             (None, Some(format!("{group}-{own}")))
         } else if topic.carried {
-            (Some(topic.name.clone()), Some(format!("{group}-{}-frames", topic.name)))
+            (Some(plain), Some(format!("{group}-{}-frames", topic.name)))
         } else {
-            (Some(topic.name.clone()), None)
+            (Some(plain), None)
         };
         Ways { plain, frames, partitions: topic.partitions }
     };

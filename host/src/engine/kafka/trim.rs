@@ -36,7 +36,6 @@ struct Walk {
 }
 
 impl Trim {
-
     /// Adds what the walk of this epoch writes again to its changes, which were frozen just now.
     pub(super) fn write<F: Feed, O: Outlet>(
         &mut self,

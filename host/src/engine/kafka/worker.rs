@@ -17,16 +17,21 @@ use wasmill_kafka::{
 };
 
 use super::apply::{Job, StateFile};
+use super::failpoint;
 use super::feed::KafkaFeed;
 use super::janitor::Needless;
 use super::open::{self, OpenTask, PACK, TASK};
 use super::outbox::{Handles, Outbox};
 use super::setup::Setup;
+use super::shown;
+use super::standby;
 use super::trim::Trim;
 use super::units::Unit;
+use crate::admin::figures;
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
 use crate::engine::feed::Place;
+use crate::engine::shown::{INTERVAL, update};
 use crate::engine::task::Run;
 use crate::engine::worker::{lock, now_ms};
 
@@ -53,6 +58,7 @@ struct Live {
     /// The last epoch that it knows to be applied.
     applied: u64,
     trim: Trim,
+    shown: figures::Task,
 }
 
 /// A unit that the group has assigned.
@@ -82,6 +88,9 @@ pub(super) struct Worker<'scope, 'env> {
     needless: Sender<Needless>,
     last_commit: Instant,
     served: Instant,
+    shown: figures::Worker,
+    /// When that was last brought up to date.
+    told: Instant,
     /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
     standing: usize,
 }
@@ -101,7 +110,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         let fetcher = Fetcher::new(&setup.settings, &setup.group, &waker)?;
         let leaders: Vec<&str> = (0..setup.components.len()).map(|c| setup.leader(c)).collect();
         let membership = Membership::join(
-            &setup.settings,
+            &standby::member_settings(&setup.settings, &setup.instance),
             &setup.group,
             &leaders,
             setup.strategy,
@@ -126,6 +135,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             needless,
             last_commit: Instant::now(),
             served: Instant::now(),
+            shown: setup.figures.worker(number.to_string()),
+            told: Instant::now(),
             standing: 2,
         })
     }
@@ -172,6 +183,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     fn round(&mut self) -> Result<(), Error> {
         if self.served.elapsed() >= SERVE {
             self.serve()?;
+        }
+        if self.told.elapsed() >= INTERVAL {
+            self.tell();
         }
         self.take_opened()?;
         let worked = self.work_on_tasks()?;
@@ -228,6 +242,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 Event::Assigned(partitions) => {
                     self.membership.acknowledge(&event)?;
                     for unit in self.units_of(partitions) {
+                        shown::assigned(self.setup, unit);
                         self.open(unit);
                     }
                 }
@@ -307,8 +322,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             for OpenTask { run, file, partition, .. } in opened {
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
                 let (epoch, touched, applied) = (1, false, 0);
-                let trim = Trim::default();
-                tasks.push(Live { run, file, partition, epoch, touched, applied, trim });
+                let (trim, shown) = (Trim::default(), shown::list(self.setup, &run, &self.shown));
+                tasks.push(Live { run, file, partition, epoch, touched, applied, trim, shown });
             }
             self.units.insert(unit, Assigned::Open(tasks));
         }
@@ -357,8 +372,23 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
     }
 
+    /// Tells how this worker and its tasks stand.
+    fn tell(&mut self) {
+        self.told = Instant::now();
+        let mut opening = 0;
+        for assigned in self.units.values() {
+            match assigned {
+                Assigned::Opening { .. } => opening += 1,
+                Assigned::Open(tasks) => tasks.iter().for_each(|t| update(&t.run, &t.shown)),
+            }
+        }
+        let (rebalances, units) = (self.membership.rebalances(), self.units.len() as u64);
+        self.shown.update(|w| (w.rebalances, w.units, w.opening) = (rebalances, units, opening));
+    }
+
     /// Drops what was not committed: aborts the transaction and opens all tasks anew.
     fn roll_back(&mut self) -> Result<(), Error> {
+        self.shown.rolled_back();
         let units: Vec<Unit> = self.units.keys().copied().collect();
         for assigned in std::mem::take(&mut self.units).into_values() {
             if let Assigned::Opening { stop, .. } = assigned {
@@ -457,6 +487,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 metadata: None,
             })
             .collect();
+        failpoint::at(failpoint::BEFORE_COMMIT);
         let mut result = self.producer.commit(&offsets, &group);
         while let Err(CommitError::Undecided { why }) = &result {
             tracing::warn!(worker = self.name, "a commit is not decided yet: {why}");
@@ -464,6 +495,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         match result {
             Ok(delivered) => {
+                failpoint::at(failpoint::AFTER_COMMIT);
                 for (unit, name, epoch, ticket, packs) in frozen {
                     let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
                     let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else {
@@ -491,6 +523,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     let _ = self.needless.send(Needless { topic, partition, before });
                 }
                 self.setup.commits.fetch_add(1, Ordering::Relaxed);
+                self.shown.committed(self.last_commit.elapsed());
                 Ok(())
             }
             Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),

@@ -164,9 +164,9 @@ pub(super) fn open_input(
                 _ => Position::start(),
             };
             let until = source.filter(|s| s.bounded).map(|_| part.end_offset());
-            let reader = part.reader(place);
+            let topic = Topic::new(part.clone(), place, until, carried);
             let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
-            Ok(Input::new(Box::new(Topic::new(reader, place, until, carried)), idle_after))
+            Ok(Input::new(Box::new(topic), idle_after))
         }
     }
 }

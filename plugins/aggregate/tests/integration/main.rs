@@ -4,6 +4,7 @@
 
 #[path = "../../../sessionize/tests/integration/driver.rs"]
 mod driver;
+mod early;
 mod measures;
 mod properties;
 mod rules;

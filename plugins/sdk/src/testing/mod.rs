@@ -1,6 +1,11 @@
 //! Test a plugin on the engine's own task core: pipe records in, read what comes out, look at state
 //! and timers. No broker, no component, no threads; time moves only when told.
 //!
+//! A record that is piped in has all that the ABI can give ([`Piped`]): tombstones, missing keys,
+//! headers, offsets, and a watermark of its own where it is to come as from a topic within the
+//! pipeline. [`Harness::reopen`] goes on from what was committed, as a restart or another version of
+//! the plugin does.
+//!
 //! ```
 //! use wasmill_sdk::prelude::*;
 //! use wasmill_sdk::testing::Harness;
@@ -77,9 +82,16 @@ pub struct Harness {
     rejected: Vec<Rejected>,
     error: Option<String>,
     store: Arc<Memory>,
-    /// What must be remembered of time, as of the last checkpoint.
-    clocks: Clocks,
+    committed: Committed,
     counts: Arc<Counts>,
+}
+
+/// What the last checkpoint has besides the state.
+#[derive(Debug)]
+struct Committed {
+    clocks: Clocks,
+    generator: Generator,
+    offset: i64,
 }
 
 /// How a harness is set up.
@@ -148,7 +160,8 @@ impl Harness {
 
     /// Ends the task at a checkpoint and opens it again from there as a keyed plugin: with other
     /// options or another configuration, or as another version, which migrates the states that it
-    /// finds. What has come out stays to be taken.
+    /// finds. A task that has stopped with an error goes on from the checkpoint before. What has come
+    /// out stays to be taken.
     ///
     /// # Errors
     /// The plugin's [`ConfigError`].
@@ -165,11 +178,13 @@ impl Harness {
     pub fn reopen_as(mut self, operator: Operator, ports: Ports, options: &Options) -> Self {
         self.checkpoint();
         let mut next = Self::on(self.store, operator, ports, options);
-        next.task.restore(self.clocks);
-        self.generator.set_bound(next.bound);
-        (next.generator, next.offset, next.now) = (self.generator, self.offset, self.now);
+        let Committed { clocks, mut generator, offset } = self.committed;
+        next.task.restore(clocks);
+        generator.set_bound(next.bound);
+        (next.generator, next.offset, next.now) = (generator, offset, self.now);
         self.outputs.resize(next.outputs.len(), Vec::new());
-        (next.outputs, next.rejected, next.error) = (self.outputs, self.rejected, self.error);
+        (next.outputs, next.rejected) = (self.outputs, self.rejected);
+        next.checkpoint();
         next
     }
 
@@ -177,23 +192,24 @@ impl Harness {
         let counts = Arc::<Counts>::default();
         let bound =
             Policy { out_of_orderness_ms: options.out_of_orderness_ms, idle_timeout_ms: None };
-        Self {
-            task: Task::new(
-                layout(&ports, options),
-                vec![stage(operator, &ports, options, &store, &counts)],
-            ),
+        let stage = stage(operator, &ports, options, &store, &counts);
+        let generator = Generator::new(bound);
+        let mut harness = Self {
+            task: Task::new(layout(&ports, options), vec![stage]),
             outputs: vec![Vec::new(); ports.outputs.len()],
             ports,
             bound,
-            generator: Generator::new(bound),
+            generator: generator.clone(),
             offset: 0,
             now: 0,
             rejected: Vec::new(),
             error: None,
             store,
-            clocks: Clocks::default(),
+            committed: Committed { clocks: Clocks::default(), generator, offset: 0 },
             counts,
-        }
+        };
+        harness.checkpoint();
+        harness
     }
 
     /// Pipes one record into input 0. Its event time moves the watermark.
@@ -229,6 +245,12 @@ impl Harness {
             }
             batch.headers = (!headers.names.is_empty()).then_some(headers);
             let input = usize::from(run[0].input);
+            // The other inputs are as far, so that each record has its own clock wherever the
+            // batch was cut.
+            let watermark = *batch.clocks.last().expect("a run has a record");
+            for other in (0..self.ports.inputs.len()).filter(|other| *other != input) {
+                self.step(Fact::Watermark { input: other, producer: 0, watermark, idle: false });
+            }
             self.step(Fact::Records { input, producer: 0, records: batch });
         }
         self.mark(self.generator.watermark());
@@ -334,11 +356,16 @@ impl Harness {
     }
 
     /// Commits: what the state has become is in the store, from which [`Harness::reopen`] goes on.
+    /// A task that has stopped with an error commits nothing.
     pub fn checkpoint(&mut self) {
+        if self.error.is_some() {
+            return;
+        }
         let epoch = self.keyed_stage().map(|stage| stage.keys.epoch());
         let (changes, clocks) = self.task.freeze();
         self.store.apply(&changes);
-        self.clocks = clocks;
+        self.committed =
+            Committed { clocks, generator: self.generator.clone(), offset: self.offset };
         if let Some(epoch) = epoch {
             self.task.applied(epoch);
         }

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod harness;
+mod migration;
 mod prefetch;
 mod table;

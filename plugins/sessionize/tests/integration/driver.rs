@@ -57,6 +57,13 @@ pub struct Rejected {
     pub reason: String,
 }
 
+/// Emissions by key and output, rejections by key.
+#[derive(Debug, Default, PartialEq)]
+pub struct ByKey {
+    outputs: BTreeMap<(String, usize), Vec<Output>>,
+    rejected: BTreeMap<String, Vec<Rejected>>,
+}
+
 /// One operator and what it has given.
 pub struct Driver<T> {
     pub harness: Harness,
@@ -109,7 +116,13 @@ impl<T: Keyed + Send> Driver<T> {
         for (output, port) in T::describe().ports.outputs.iter().enumerate() {
             for e in self.harness.output(&port.name) {
                 let (time, watermark) = (e.timestamp, e.clock);
-                self.outputs.push(Output { key: key(&e), output, time, value: e.text(), watermark });
+                self.outputs.push(Output {
+                    key: key(&e),
+                    output,
+                    time,
+                    value: e.text(),
+                    watermark,
+                });
             }
         }
         for r in self.harness.rejected() {
@@ -132,16 +145,15 @@ impl<T: Keyed + Send> Driver<T> {
             .collect()
     }
 
-    /// Emissions by key and output, and rejections by key: what must not depend on how batches were
-    /// cut.
-    pub fn by_key(&self) -> (BTreeMap<(&str, usize), Vec<&Output>>, BTreeMap<&str, Vec<&Rejected>>) {
-        let (mut outputs, mut rejected) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
-        for output in &self.outputs {
-            outputs.entry((output.key.as_str(), output.output)).or_default().push(output);
+    /// What must not depend on how batches were cut.
+    pub fn by_key(self) -> ByKey {
+        let mut all = ByKey::default();
+        for output in self.outputs {
+            all.outputs.entry((output.key.clone(), output.output)).or_default().push(output);
         }
-        for one in &self.rejected {
-            rejected.entry(one.key.as_str()).or_default().push(one);
+        for rejected in self.rejected {
+            all.rejected.entry(rejected.key.clone()).or_default().push(rejected);
         }
-        (outputs, rejected)
+        all
     }
 }
