@@ -1,5 +1,6 @@
 //! The command line of Wasmill.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,6 +38,7 @@ enum Command {
     Describe(command::describe::Args),
     Topic(command::topic::Args),
     State(command::state::Args),
+    Status(command::status::Args),
     Generate(command::generate::Args),
     Demo(command::demo::Args),
 }
@@ -56,7 +58,11 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let result = match cli.command {
         Command::Run(args) => command::run::run(&args),
         Command::Replay(args) => command::replay::run(&args),
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Command::Describe(args) => command::describe::run(&args),
         Command::Topic(args) => command::topic::run(args),
         Command::State(args) => command::state::run(args),
+        Command::Status(args) => command::status::run(args),
         Command::Generate(args) => command::generate::run(args),
         Command::Demo(args) => command::demo::run(&args),
     };

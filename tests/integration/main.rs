@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admetrics;
+mod admin;
 mod batching;
 mod crash;
 mod evil;

@@ -166,3 +166,37 @@ pub fn number(text: &str, before: &str, after: &str) -> anyhow::Result<f64> {
         .and_then(|(number, _)| number.trim().parse().ok())
         .with_context(|| format!("no number between {before:?} and {after:?} in {text:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_between_what_stands_around_it() {
+        let line = "native 2 in 1.50s = 190000/s; cpu 2.10s, (second half 95000/s)";
+        assert_eq!(number(line, "s = ", "/s").unwrap(), 190_000.0);
+        assert_eq!(number(line, "(second half ", "/s").unwrap(), 95_000.0);
+        assert!(number(line, "peak ", " MiB").is_err());
+    }
+
+    #[test]
+    fn what_a_program_took_and_said_is_known_after_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done"]);
+        let program = Program::start("busy", &mut command, folder.path()).unwrap();
+        let ended = program.wait(Duration::from_secs(60)).unwrap();
+        assert_eq!(ended.output, "done\n");
+        assert!(ended.cpu > 0.0 && ended.peak_mib > 0.1, "{ended:?}");
+    }
+
+    #[test]
+    fn a_program_that_fails_is_an_error_that_shows_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo why >&2; exit 3"]);
+        let program = Program::start("bad", &mut command, folder.path()).unwrap();
+        let error = program.wait(Duration::from_secs(60)).unwrap_err().to_string();
+        assert!(error.contains("bad") && error.contains("why"), "{error}");
+    }
+}

@@ -60,7 +60,9 @@ impl Pipeline {
         let from = match self.plugin {
             None => "source.in",
             Some(plugin) => {
-                text.push_str(&format!("[stage.job]\nplugin = \"{plugin}\"\nfrom = \"source.in\"\n"));
+                text.push_str(&format!(
+                    "[stage.job]\nplugin = \"{plugin}\"\nfrom = \"source.in\"\n"
+                ));
                 if KEYED.contains(&plugin) {
                     text.push_str("repartition = false\n");
                 }
@@ -99,6 +101,15 @@ impl Mill {
         }
         let absolute = |path: PathBuf| std::path::absolute(path);
         let (program, plugins) = (absolute(program)?, absolute(plugins)?);
+        for plugin in ["identity", "latest", "sessions"] {
+            // What is compiled stays in the cache: no figure is one of the compiler's.
+            let file = plugins.join(format!("{plugin}.wasm"));
+            let mut command = Command::new(&program);
+            command.arg("describe").arg(&file).env("WASMILL_CACHE_DIR", &cache);
+            let output = command.output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow::ensure!(output.status.success(), "{}: {said}", file.display());
+        }
         Ok(Self { program, plugins, cache, brokers: broker.address.clone() })
     }
 

@@ -48,11 +48,7 @@ impl Peers {
     pub fn find(folder: &Path, broker: &Broker) -> anyhow::Result<Self> {
         let folder = std::path::absolute(folder)?;
         let native = folder.join("native/release/baseline");
-        anyhow::ensure!(
-            native.exists(),
-            "{} is missing: run `make bench-kafka`",
-            native.display()
-        );
+        anyhow::ensure!(native.exists(), "{} is missing: run `make bench-kafka`", native.display());
         let java = |name, source, class, flags| match Java::build(&folder, name, source) {
             Ok(class_path) => Some(Java { name, class_path, flags, class }),
             Err(why) => {
@@ -87,20 +83,14 @@ impl Peers {
     ///
     /// # Errors
     /// When it fails.
-    pub fn job(
-        &self,
-        folder: &Path,
-        mode: &str,
-        input: &str,
-        records: u64,
-    ) -> anyhow::Result<Run> {
+    pub fn job(&self, folder: &Path, mode: &str, input: &str, records: u64) -> anyhow::Result<Run> {
         let n = records.to_string();
         let args = ["-n", &n, "-t", input, "--commit", "100"];
         let ended = self.run_native(folder, mode, &args)?;
         Ok(Run { rate: number(&ended.output, "s = ", "/s")?, second_half: None, ended })
     }
 
-    /// Starts a peer in Java on the broker.
+    /// Starts a peer in Java on the broker, over the topic `in` unless it is given another.
     ///
     /// # Errors
     /// When it can't be started.
@@ -108,9 +98,13 @@ impl Peers {
         &self,
         folder: &Path,
         java: &Java,
+        input: Option<&str>,
         args: &[&str],
     ) -> anyhow::Result<Program> {
         let mut command = java.command();
+        if let Some(input) = input {
+            command.env("IN", input);
+        }
         command.arg(&self.brokers).args(args);
         Program::start(java.name, &mut command, folder)
     }
@@ -128,7 +122,7 @@ impl Peers {
     ) -> anyhow::Result<Run> {
         let n = records.to_string();
         let args = [&[n.as_str()], args].concat();
-        let program = self.start_java(folder, java, &args)?;
+        let program = self.start_java(folder, java, None, &args)?;
         let ended = program.wait(Duration::from_secs(120 + records / 5_000))?;
         let rate = number(&ended.output, "s = ", "/s")?;
         let second_half = Some(number(&ended.output, "(second half ", "/s")?);
@@ -165,7 +159,13 @@ impl Java {
         std::fs::create_dir_all(&classes)?;
         let libs_to = format!("-DoutputDirectory={}", libs.display());
         let mut maven = Command::new("mvn");
-        maven.args(["-B", "-q", "dependency:copy-dependencies", "-DincludeScope=runtime", &libs_to]);
+        maven.args([
+            "-B",
+            "-q",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            &libs_to,
+        ]);
         succeed(maven.current_dir(&sources))?;
         let mut javac = Command::new("javac");
         javac.arg("-cp").arg(format!("{}/*", libs.display())).arg("-d").arg(&classes);

@@ -90,6 +90,11 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     print("sessions-ratio-to-native-changelog", to_changelog, "ratio", Goal::Least(1.0));
     let to_memory = ratio(&own.rates, &memory.rates);
     print("sessions-ratio-to-native-memory", to_memory, "ratio", Goal::Least(0.75));
+    // Other load on the machine shows less in these.
+    let cpu = ratio(&own.cpu_us, &changelog.cpu_us);
+    print("sessions-cpu-ratio-to-native-changelog", cpu, "ratio", Goal::None);
+    let cpu = ratio(&own.cpu_us, &memory.cpu_us);
+    print("sessions-cpu-ratio-to-native-memory", cpu, "ratio", Goal::None);
     for (name, peer) in [("kstreams", &kstreams), ("flink", &flink)] {
         if peer.rates.is_empty() {
             continue;

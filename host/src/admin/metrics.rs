@@ -1,7 +1,8 @@
 //! The metrics, for Prometheus: their names, units and meanings.
 //!
 //! Invariant: every metric is declared here and nowhere else; all have the labels `pipeline` and, on
-//! Kafka, `group`.
+//! Kafka, `group`. Values of labels are names that pipeline files and Kafka allow, so that none holds a
+//! character with a meaning in the text.
 
 use std::borrow::Cow;
 use std::fmt::Error;

@@ -140,7 +140,9 @@ mod tests {
         figures.begin("weblog", None, Arc::default());
         let server = Server::start("127.0.0.1:0", figures).unwrap();
         let ask = |path: &str| {
-            let mut answer = ureq::get(format!("http://{}{path}", server.address())).call().unwrap();
+            let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+            let asked = agent.get(format!("http://{}{path}", server.address()));
+            let mut answer = asked.call().unwrap();
             let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
             (kind, answer.body_mut().read_to_string().unwrap())
         };

@@ -12,4 +12,5 @@ pub mod pipeline;
 pub mod replay;
 pub mod run;
 pub mod state;
+pub mod status;
 pub mod topic;

@@ -25,7 +25,8 @@ pub struct Args {
     pub plugins: Vec<PathBuf>,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+/// Takes `PATH=VALUE` apart.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
     let (path, value) = text
         .split_once('=')
         .ok_or_else(|| "write PATH=VALUE, for example source.raw.path=access.log".to_owned())?;

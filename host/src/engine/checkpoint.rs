@@ -57,6 +57,9 @@ impl<'a> Coordinator<'a> {
         workers: usize,
         apply: &'a Sender<Committed>,
     ) -> Self {
+        let shown = options.figures.worker("all".to_owned());
+        let tasks = topology.subs.iter().map(|sub| u64::from(sub.partitions)).sum();
+        shown.update(|worker| worker.units = tasks);
         Self {
             prepared,
             options,
@@ -69,7 +72,7 @@ impl<'a> Coordinator<'a> {
             apply,
             seen: 0,
             resources: Watched::new(prepared),
-            shown: options.figures.worker("all".to_owned()),
+            shown,
         }
     }
 

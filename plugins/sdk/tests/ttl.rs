@@ -249,6 +249,10 @@ proptest! {
         prop_assert_eq!(&run(&records, ttl, &sizes, 4_096), &whole);
         prop_assert_eq!(&run(&records, ttl, &sizes, most), &whole);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_task_that_is_opened_again_goes_on_as_if_it_had_never_ended(

@@ -1,10 +1,10 @@
 //! The model: what must come out of what went in, and how it differs from what came out.
 //!
-//! Invariant: [`Check::verdict`] is empty only if every number up to the total came exactly once, in
-//! order within its account, with the fold that the model has at that place; every span exactly once;
+//! Invariant: [`Check::verdict`] is empty only if every number came exactly as often as it went in, in
+//! the order of its account, with the fold that the model has at that place; every span exactly once;
 //! and every audit told exactly the model's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -61,27 +61,113 @@ enum Told {
     },
 }
 
+/// Counts what comes out, for a run to know how far the pipeline is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    numbers: BTreeSet<u64>,
+    spans: BTreeSet<(String, i64)>,
+    audits: BTreeSet<(u64, String)>,
+}
+
+impl Progress {
+    /// Takes a record of the output.
+    pub fn take(&mut self, value: Option<&[u8]>) {
+        // What is not understood is told by the check.
+        let Some(Ok(told)) = value.map(serde_json::from_slice) else { return };
+        match told {
+            Told::Entry { n, .. } => drop(self.numbers.insert(n)),
+            Told::Span { account, span, .. } => drop(self.spans.insert((account, span))),
+            Told::Audit { audit, account, .. } => drop(self.audits.insert((audit, account))),
+        }
+    }
+
+    /// How many different numbers came.
+    pub fn numbers(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// How many different spans came.
+    pub fn spans(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// How many accounts have answered an audit.
+    pub fn audited(&self, audit: u64) -> usize {
+        self.audits.iter().filter(|(a, _)| *a == audit).count()
+    }
+}
+
+/// What went in: the numbers of each account in their order, some of them more than once where the
+/// brokers did not say whether they had taken them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input(Vec<Vec<u64>>);
+
+impl Default for Input {
+    fn default() -> Self {
+        Self(vec![Vec::new(); ACCOUNTS as usize])
+    }
+}
+
+impl Input {
+    /// Takes a record of the input; those of a partition come in their order. Records that are no
+    /// numbers are left out.
+    ///
+    /// # Errors
+    /// When the record is not one that was sent to this partition.
+    pub fn take(&mut self, partition: i32, value: Option<&[u8]>) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Number {
+            n: Option<u64>,
+        }
+        let wrong = || format!("in/{partition} holds {value:?}, which was not sent there");
+        let record = value.and_then(|value| serde_json::from_slice::<Number>(value).ok());
+        let Some(n) = record.ok_or_else(wrong)?.n else { return Ok(()) };
+        let account = input::account(n);
+        if value != Some(input::value(n).as_bytes())
+            || input::partition(account).cast_signed() != partition
+        {
+            return Err(wrong());
+        }
+        self.0[account as usize].push(n);
+        Ok(())
+    }
+
+    /// How often each number below `total` went in, and how many did more than once.
+    ///
+    /// # Errors
+    /// When one did not, or others did.
+    pub fn resent(&self, total: u64) -> Result<usize, String> {
+        let mut times = vec![0_u32; total as usize];
+        for n in self.0.iter().flatten() {
+            *times.get_mut(*n as usize).ok_or_else(|| format!("{n} was never sent"))? += 1;
+        }
+        match times.iter().position(|times| *times == 0) {
+            Some(n) => Err(format!("the brokers have lost number {n}, which they had taken")),
+            None => Ok(times.iter().filter(|times| **times > 1).count()),
+        }
+    }
+}
+
 /// What is known of an account.
 #[derive(Debug, Clone, Default)]
 struct Account {
     /// The partition of the output that it is in.
     partition: Option<i32>,
-    /// The number that must come next.
-    next: u64,
+    /// How many of its numbers have come.
+    came: usize,
     fold: Fold,
     residues: BTreeMap<u64, u64>,
     spans: BTreeMap<i64, Vec<Fold>>,
     last_span: Option<i64>,
 }
 
-/// Compares what comes out with the model, record by record.
+/// Compares what came out with the model, record by record.
 #[derive(Debug)]
 pub struct Check {
+    input: Input,
     accounts: Vec<Account>,
     /// How often each number came.
-    times: Vec<u32>,
-    entries: u64,
-    spans: u64,
+    times: BTreeMap<u64, u32>,
     /// For each audit the accounts that answered.
     audits: BTreeMap<u64, Vec<u64>>,
     differences: Differences,
@@ -102,26 +188,14 @@ impl Differences {
     }
 }
 
-impl Default for Check {
-    fn default() -> Self {
-        let account = |account| Account { next: first_of(account, 0), ..Account::default() };
-        Self {
-            accounts: (0..ACCOUNTS).map(account).collect(),
-            times: Vec::new(),
-            entries: 0,
-            spans: 0,
-            audits: BTreeMap::new(),
-            differences: Differences::default(),
-        }
-    }
-}
-
-/// The first number of an account from `n` on.
-fn first_of(account: u64, n: u64) -> u64 {
-    (n..).find(|n| input::account(*n) == account).expect("an account has numbers without end")
-}
-
 impl Check {
+    /// A check of what comes of this input.
+    pub fn new(input: Input) -> Self {
+        let accounts = vec![Account::default(); ACCOUNTS as usize];
+        let (times, audits) = (BTreeMap::new(), BTreeMap::new());
+        Self { input, accounts, times, audits, differences: Differences::default() }
+    }
+
     /// Takes a record of the output; those of a partition come in their order.
     pub fn take(&mut self, partition: i32, offset: i64, value: Option<&[u8]>) {
         let at = format!("out/{partition} offset {offset}");
@@ -129,14 +203,13 @@ impl Check {
             Some(Ok(told)) => told,
             other => return self.differences.add(format!("{at}: not understood: {other:?}")),
         };
-        let name = match &told {
-            Told::Entry { account, .. }
-            | Told::Span { account, .. }
-            | Told::Audit { account, .. } => account,
+        let (Told::Entry { account, .. }
+        | Told::Span { account, .. }
+        | Told::Audit { account, .. }) = &told;
+        let Some(number) = input::of_name(account) else {
+            return self.differences.add(format!("{at}: there is no account {account}"));
         };
-        let Some(number) = input::of_name(name) else {
-            return self.differences.add(format!("{at}: there is no account {name}"));
-        };
+        let name = input::name(number);
         let account = &mut self.accounts[number as usize];
         let home = *account.partition.get_or_insert(partition);
         if home != partition {
@@ -162,42 +235,30 @@ impl Check {
 
     fn entry(&mut self, at: &str, number: u64, n: u64, fold: Fold, before: Option<u64>) {
         let name = input::name(number);
-        if input::account(n) != number {
-            self.differences.add(format!("{at}: number {n} is not one of account {name}"));
-            return;
-        }
-        if self.times.len() <= n as usize {
-            self.times.resize(n as usize + 1, 0);
-        }
-        self.times[n as usize] += 1;
-        if self.times[n as usize] == 1 {
-            self.entries += 1;
-        }
+        *self.times.entry(n).or_default() += 1;
         let account = &mut self.accounts[number as usize];
-        if n != account.next {
-            let expected = account.next;
+        let left = &self.input.0[number as usize][account.came..];
+        if left.first() != Some(&n) {
             self.differences.add(format!(
-                "{at}: account {name}: found number {n}, expected {expected} (found so far {} \
-                 times)",
-                self.times[n as usize]
+                "{at}: account {name}: found number {n}, expected {:?} (found so far {} times)",
+                left.first(),
+                self.times[&n]
             ));
-            if n < account.next {
-                return;
-            }
         }
+        // It goes on behind the number that came, if that was still to come.
+        let Some(ahead) = left.iter().position(|next| *next == n) else { return };
+        account.came += ahead + 1;
         let known = account.residues.insert(n % RESIDUES, n);
         let mut model = account.fold;
         model.add(n);
+        // Further on as the pipeline does, so that one fault is not told for every record after it.
+        account.fold = fold;
         if fold != model || before != known {
             self.differences.add(format!(
                 "{at}: account {name} number {n}: the state is {fold:?} and {before:?} before it, \
                  the fold is {model:?} and {known:?}"
             ));
         }
-        // Further on as the pipeline does, so that one fault is not told for every record after it.
-        let account = &mut self.accounts[number as usize];
-        account.fold = fold;
-        account.next = first_of(number, n + 1);
     }
 
     fn span(&mut self, at: &str, number: u64, span: i64, fold: Fold) {
@@ -207,38 +268,13 @@ impl Check {
             self.differences.add(format!("{at}: account {name}: span {span} after {last:?}"));
         }
         account.last_span = account.last_span.max(Some(span));
-        let folds = account.spans.entry(span).or_default();
-        folds.push(fold);
-        if folds.len() == 1 {
-            self.spans += 1;
-        }
+        account.spans.entry(span).or_default().push(fold);
     }
 
-    /// How many different numbers came.
-    pub fn entries(&self) -> u64 {
-        self.entries
-    }
-
-    /// How many different spans came.
-    pub fn spans(&self) -> u64 {
-        self.spans
-    }
-
-    /// How many accounts have answered an audit.
-    pub fn audited(&self, audit: u64) -> usize {
-        self.audits.get(&audit).map_or(0, Vec::len)
-    }
-
-    /// The differences so far: how many, and the first few.
-    pub fn differences(&self) -> (usize, &[String]) {
-        (self.differences.count, &self.differences.first)
-    }
-
-    /// What is wrong with everything that came, when the numbers below `total` went in and so many
-    /// audits were asked for. Empty when nothing is.
-    pub fn verdict(mut self, total: u64, audits: u64) -> Vec<String> {
-        self.compare_numbers(total);
-        self.compare_spans(total);
+    /// What is wrong with everything that came, when so many audits were asked for. Empty when
+    /// nothing is.
+    pub fn verdict(mut self, audits: u64) -> Vec<String> {
+        self.compare_spans();
         for audit in 0..audits {
             let mut answered = self.audits.remove(&audit).unwrap_or_default();
             answered.sort_unstable();
@@ -249,6 +285,7 @@ impl Check {
                 ));
             }
         }
+        self.compare_numbers();
         let Differences { mut first, count } = self.differences;
         if count > first.len() {
             first.push(format!("and {} more", count - first.len()));
@@ -256,30 +293,27 @@ impl Check {
         first
     }
 
-    fn compare_numbers(&mut self, total: u64) {
-        self.times.resize(self.times.len().max(total as usize), 0);
-        let (sent, more) = self.times.split_at(total as usize);
-        let those = |wanted: &dyn Fn(u32) -> bool| -> Vec<usize> {
-            sent.iter().enumerate().filter(|(_, t)| wanted(**t)).map(|(n, _)| n).collect()
-        };
-        let (lost, twice) = (those(&|times| times == 0), those(&|times| times > 1));
-        let unknown = more.iter().filter(|times| **times > 0).count();
-        for (what, numbers) in [("never came", lost), ("came more than once", twice)] {
+    fn compare_numbers(&mut self) {
+        let mut sent: BTreeMap<u64, u32> = BTreeMap::new();
+        self.input.0.iter().flatten().for_each(|n| *sent.entry(*n).or_default() += 1);
+        let came = |n: &u64| self.times.get(n).copied().unwrap_or(0);
+        let lost: Vec<_> = sent.iter().filter(|(n, t)| came(n) < **t).map(|(n, _)| *n).collect();
+        let twice = self.times.iter().filter(|(n, t)| sent.get(n).is_none_or(|s| *t > s));
+        let twice: Vec<_> = twice.map(|(n, _)| *n).collect();
+        for (what, numbers) in [("were lost", lost), ("came more often than they went in", twice)] {
             if !numbers.is_empty() {
                 let first = &numbers[..numbers.len().min(10)];
-                let text = format!("{} of {total} numbers {what}: {first:?}...", numbers.len());
+                let (count, of) = (numbers.len(), sent.len());
                 // What matters most comes first.
+                let text = format!("{count} of {of} numbers {what}: {first:?}...");
                 self.differences.first.insert(0, text);
                 self.differences.count += 1;
             }
         }
-        if unknown > 0 {
-            self.differences.add(format!("{unknown} numbers came that were never sent"));
-        }
     }
 
-    fn compare_spans(&mut self, total: u64) {
-        let model = spans(total);
+    fn compare_spans(&mut self) {
+        let model = spans(&self.input);
         for (number, account) in self.accounts.iter().enumerate() {
             let name = input::name(number as u64);
             for (span, folds) in &account.spans {
@@ -305,11 +339,16 @@ impl Check {
     }
 }
 
-/// The fold of each account's span when the numbers below `total` went in.
-pub fn spans(total: u64) -> BTreeMap<(u64, i64), Fold> {
+/// How many spans the numbers below `total` are in, counted for each account.
+pub fn count_spans(total: u64) -> usize {
+    (0..total).map(|n| (input::account(n), input::span(n))).collect::<BTreeSet<_>>().len()
+}
+
+/// The fold of each account's span.
+fn spans(input: &Input) -> BTreeMap<(u64, i64), Fold> {
     let mut spans: BTreeMap<(u64, i64), Fold> = BTreeMap::new();
-    for n in 0..total {
-        spans.entry((input::account(n), input::span(n))).or_default().add(n);
+    for n in input.0.iter().flatten() {
+        spans.entry((input::account(*n), input::span(*n))).or_default().add(*n);
     }
     spans
 }

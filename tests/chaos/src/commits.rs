@@ -21,8 +21,16 @@ const PARTITIONS: u32 = 5;
 const EMPTY: u8 = 0;
 const PREPARE_COMMIT: u8 = 2;
 
-/// What is known of a producer: none before it was made anew.
-type Known = BTreeMap<String, Option<u64>>;
+/// What is known of producers, by their ids.
+type Known = BTreeMap<String, Count>;
+
+/// How many transactions a producer has committed.
+#[derive(Debug, Default)]
+struct Count {
+    /// Since it was made; none before it was made anew.
+    now: Option<u64>,
+    ever: u64,
+}
 
 /// Follows the transactions of all producers.
 #[derive(Debug)]
@@ -48,9 +56,12 @@ impl Commits {
                 let (Some(id), Some(state)) = (id, m.payload().and_then(state)) else { continue };
                 let mut known = into.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = known.entry(id).or_default();
-                match (state, &count) {
-                    (EMPTY, _) => *count = Some(0),
-                    (PREPARE_COMMIT, Some(n)) => *count = Some(n + 1),
+                match state {
+                    EMPTY => count.now = Some(0),
+                    PREPARE_COMMIT => {
+                        count.now = count.now.map(|n| n + 1);
+                        count.ever += 1;
+                    }
                     _ => {}
                 }
             }
@@ -62,16 +73,23 @@ impl Commits {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many transactions the producers whose ids begin so have committed.
+    /// How many transactions the producers whose ids begin so have committed since they were made.
     pub fn count(&self, prefix: &str) -> u64 {
         let known = self.lock();
-        known.iter().filter(|(id, _)| id.starts_with(prefix)).filter_map(|(_, count)| *count).sum()
+        known.iter().filter(|(id, _)| id.starts_with(prefix)).filter_map(|(_, c)| c.now).sum()
+    }
+
+    /// How many transactions the producers whose ids begin so have committed, and those with the
+    /// same ids before them.
+    pub fn ever(&self, prefix: &str) -> u64 {
+        let known = self.lock();
+        known.iter().filter(|(id, _)| id.starts_with(prefix)).map(|(_, c)| c.ever).sum()
     }
 
     /// Lets the producers whose ids begin so count from when they are made anew.
     pub fn forget(&self, prefix: &str) {
         let mut known = self.lock();
-        known.iter_mut().filter(|(id, _)| id.starts_with(prefix)).for_each(|(_, c)| *c = None);
+        known.iter_mut().filter(|(id, _)| id.starts_with(prefix)).for_each(|(_, c)| c.now = None);
     }
 }
 

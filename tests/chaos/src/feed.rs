@@ -1,7 +1,7 @@
 //! Puts the numbers in, at a steady rate, whatever happens to the brokers.
 //!
-//! Invariant: numbers are sent in order and without a gap, each once (idempotence); [`Feed::end`]
-//! returns when all of them are acknowledged.
+//! Invariant: numbers are sent in order and without a gap, each at least once, and little is under way
+//! at a time; [`Feed::end`] returns when all of them are acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,6 +120,8 @@ fn producer(brokers: &str) -> anyhow::Result<BaseProducer<Deliveries>> {
         .set("socket.timeout.ms", "5000")
         .set("reconnect.backoff.max.ms", "500")
         .set("linger.ms", "5")
+        // So that what comes once more is not late: 4 partitions with 5 batches of 50, each number a ms.
+        .set("batch.num.messages", "50")
         .set("log_level", "0")
         .create_with_context(Deliveries(AtomicU64::new(0)))
         .context("the feed can't be made")
@@ -151,8 +153,10 @@ fn deliver(producer: &BaseProducer<Deliveries>) -> anyhow::Result<()> {
     while producer.in_flight_count() > 0 && start.elapsed() < PATIENCE {
         producer.poll(PAUSE);
     }
-    let (left, failed) =
-        (producer.in_flight_count(), producer.context().0.load(Ordering::Relaxed));
-    ensure!(left == 0 && failed == 0, "{left} records wait to be taken and {failed} were not taken");
+    let (left, failed) = (producer.in_flight_count(), producer.context().0.load(Ordering::Relaxed));
+    ensure!(
+        left == 0 && failed == 0,
+        "{left} records wait to be taken and {failed} were not taken"
+    );
     Ok(())
 }

@@ -69,6 +69,10 @@ impl Instance {
             bail!("an instance is started that runs");
         }
         self.starts += 1;
+        if self.start.most_bytes.is_some() {
+            // Its log is a file too.
+            self.log = self.data.with_extension(format!("{}.log", self.starts));
+        }
         let mut log = File::options().create(true).append(true).open(&self.log)?;
         writeln!(log, "=== start {} at {:?}", self.starts, std::time::SystemTime::now())?;
         let of = &self.start;
@@ -84,7 +88,8 @@ impl Instance {
         command.arg("run").arg(&of.pipeline).arg("--data-dir").arg(&self.data);
         command.arg("--set").arg(format!("kafka.brokers={}", of.brokers));
         command.arg("--workers").arg(of.workers.to_string());
-        command.args(["--log", "info,wasmill=debug"]).env("WASMILL_CACHE_DIR", &of.cache);
+        command.args(["--log", "info,wasmill=debug"]).env("NO_COLOR", "1");
+        command.env("WASMILL_CACHE_DIR", &of.cache);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let mut child = command.spawn().with_context(|| of.program.display().to_string())?;
         let guard = Command::new("/bin/sh")
@@ -219,11 +224,7 @@ impl Instance {
     pub fn tail(&self) -> String {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();
-        format!(
-            "{}:\n{}",
-            self.log.display(),
-            lines[lines.len().saturating_sub(25)..].join("\n")
-        )
+        format!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(25)..].join("\n"))
     }
 }
 

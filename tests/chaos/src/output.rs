@@ -16,7 +16,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::check::Check;
+use crate::check::Progress;
 use crate::input::PARTITIONS;
 
 /// The topic that the pipeline writes.
@@ -104,7 +104,7 @@ pub fn everything(
 #[derive(Debug)]
 pub struct Reader {
     stop: Arc<AtomicBool>,
-    check: Arc<Mutex<Check>>,
+    progress: Arc<Mutex<Progress>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -115,23 +115,22 @@ impl Reader {
     /// When librdkafka refuses.
     pub fn start(brokers: &str) -> anyhow::Result<Self> {
         let consumer = consumer(brokers, TOPIC, PARTITIONS, true)?;
-        let (stop, check) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Check>>::default());
-        let (stopped, into) = (stop.clone(), check.clone());
+        let (stop, progress) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Progress>>::default());
+        let (stopped, into) = (stop.clone(), progress.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 // Errors are of brokers that are gone; it goes on when they are back.
                 if let Some(Ok(m)) = consumer.poll(Duration::from_millis(50)) {
-                    let mut check = into.lock().unwrap_or_else(PoisonError::into_inner);
-                    check.take(m.partition(), m.offset(), m.payload());
+                    into.lock().unwrap_or_else(PoisonError::into_inner).take(m.payload());
                 }
             }
         });
-        Ok(Self { stop, check, thread: Some(thread) })
+        Ok(Self { stop, progress, thread: Some(thread) })
     }
 
     /// What was read so far.
-    pub fn check(&self) -> MutexGuard<'_, Check> {
-        self.check.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

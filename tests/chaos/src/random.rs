@@ -36,7 +36,7 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         let drawn = mix(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         drawn
@@ -48,7 +48,7 @@ impl Random {
     /// Where `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         assert!(end > 0, "there is no number below 0");
-        (self.next() % end as u64) as usize
+        (self.number() % end as u64) as usize
     }
 
     /// True in so many of 100 cases.
@@ -58,7 +58,7 @@ impl Random {
 
     /// A time from `from_ms` to `to_ms` milliseconds.
     pub fn time(&mut self, from_ms: u64, to_ms: u64) -> Duration {
-        Duration::from_millis(from_ms + self.next() % (to_ms - from_ms + 1))
+        Duration::from_millis(from_ms + self.number() % (to_ms - from_ms + 1))
     }
 
     /// `count` different numbers below `of`, in any order.

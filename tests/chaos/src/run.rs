@@ -7,11 +7,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use wasmill_kafka::{Admin, Settings, TopicSpec};
 use wasmill_test_kafka::{Cluster, Options as ClusterOptions, cluster_or_skip};
 
-use crate::check::{self, Check};
+use crate::check::{self, Check, Input, Progress};
 use crate::commits::Commits;
 use crate::feed::Feed;
 use crate::input::{self, ACCOUNTS, PARTITIONS};
@@ -21,6 +21,8 @@ use crate::random::{Random, seed};
 
 /// How long nothing may come out before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How often instances may end by themselves before a run is given up at once.
+const ENDS: usize = 5;
 /// How often it is looked after the instances.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -75,8 +77,8 @@ pub struct Run {
     pub cluster: Cluster,
     /// How instances ended by themselves.
     ends: Vec<String>,
-    /// Whether they may.
-    may_end: bool,
+    /// The one that is not started again.
+    left_alone: Option<usize>,
     notes: Vec<String>,
     started: Instant,
 }
@@ -99,8 +101,7 @@ impl Run {
     fn on(name: &str, seed: u64, options: &Options, cluster: Cluster) -> anyhow::Result<Self> {
         let root = crate::root();
         let program = std::env::var_os("CHAOS_WASMILL");
-        let program =
-            program.map_or_else(|| root.join("target/release/wasmill"), PathBuf::from);
+        let program = program.map_or_else(|| root.join("target/release/wasmill"), PathBuf::from);
         let plugins = root.join("target/plugins");
         ensure!(program.exists(), "there is no {}; run `make build`", program.display());
         let ledger = plugins.join("ledger.wasm");
@@ -123,8 +124,7 @@ impl Run {
 
         let cache = root.join("target/chaos/compiled");
         let instance = |i: usize| {
-            let brokers =
-                if options.links { cluster.link(i).bootstrap() } else { brokers.clone() };
+            let brokers = if options.links { cluster.link(i).bootstrap() } else { brokers.clone() };
             let (program, pipeline, cache) = (program.clone(), pipeline.clone(), cache.clone());
             // One with two workers, so that there are several in a process and in a group.
             let workers = if i == 0 { 2 } else { 1 };
@@ -149,7 +149,7 @@ impl Run {
             commits,
             cluster,
             ends: Vec::new(),
-            may_end: false,
+            left_alone: None,
             notes: Vec::new(),
             started: Instant::now(),
         };
@@ -162,16 +162,6 @@ impl Run {
     /// Says something about the run when it ends.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
-    }
-
-    /// Instances may end by themselves from now on.
-    pub fn may_end(&mut self) {
-        self.may_end = true;
-    }
-
-    /// How often instances ended by themselves.
-    pub fn ends(&self) -> usize {
-        self.ends.len()
     }
 
     /// Lets time pass, looking after the instances.
@@ -190,12 +180,18 @@ impl Run {
     /// Starts again what has ended by itself.
     fn look_after(&mut self) -> anyhow::Result<()> {
         for (i, instance) in self.instances.iter_mut().enumerate() {
-            let Some(status) = instance.ended()? else { continue };
-            let text = format!("instance {i} ended by itself ({status}), {}", instance.tail());
-            if !self.may_end {
-                tell(&format!("{}: {text}", self.name));
+            if self.left_alone == Some(i) {
+                continue;
             }
+            let Some(status) = instance.ended()? else { continue };
+            let last = instance.said();
+            let last = last.lines().last().unwrap_or_default();
+            let text = format!("instance {i} ended by itself ({status}): {last}");
+            tell(&format!("{}: {text}", self.name));
             self.ends.push(text);
+            if self.ends.len() > ENDS {
+                bail!("instances end by themselves again and again:\n{}", self.ends.join("\n"));
+            }
             if let Some(producers) = instance.producers() {
                 self.commits.forget(&producers);
             }
@@ -235,15 +231,91 @@ impl Run {
         Ok(())
     }
 
+    /// Waits until an instance has committed once more.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn await_more_work(&mut self, instance: usize) {
+        let count = |run: &Self| {
+            let producers = run.instances[instance].producers();
+            producers.map_or(0, |producers| run.commits.ever(&producers))
+        };
+        let (start, before) = (Instant::now(), count(self));
+        while count(self) == before {
+            if start.elapsed() > PATIENCE {
+                let tail = self.instances[instance].tail();
+                self.fail(&format!("instance {instance} has committed no more, {tail}"));
+            }
+            self.sleep(LOOK);
+        }
+    }
+
+    /// Waits until an instance has said more than what it had said, by a test of what is new.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn await_saying(&mut self, instance: usize, said: usize, wanted: impl Fn(&str) -> bool) {
+        let start = Instant::now();
+        while !wanted(&self.instances[instance].said()[said..]) {
+            if start.elapsed() > PATIENCE {
+                let tail = self.instances[instance].tail();
+                self.fail(&format!("instance {instance} did not say what it should, {tail}"));
+            }
+            self.sleep(LOOK);
+        }
+    }
+
+    /// Waits until an instance that is about to fail has ended by itself, and returns what it said
+    /// last. It is not started again.
+    ///
+    /// # Panics
+    /// When that takes too long, or it ends as if all were well.
+    pub fn await_failure(&mut self, instance: usize) -> String {
+        self.left_alone = Some(instance);
+        let start = Instant::now();
+        loop {
+            let ended = self.instances[instance].ended();
+            if let Some(status) = self.expect(ended) {
+                let tail = self.instances[instance].tail();
+                if status.success() {
+                    self.fail(&format!("instance {instance} ended as if all were well, {tail}"));
+                }
+                self.left_alone = None;
+                return tail;
+            }
+            if start.elapsed() > PATIENCE {
+                let tail = self.instances[instance].tail();
+                self.fail(&format!("instance {instance} goes on, expected that it fails, {tail}"));
+            }
+            self.sleep(LOOK);
+        }
+    }
+
+    /// Has an instance end in good order (SIGINT).
+    ///
+    /// # Panics
+    /// When it takes too long, or ends with an error.
+    pub fn end(&mut self, instance: usize) {
+        let ended = self.instances[instance].end(PATIENCE);
+        let status = self.expect(ended);
+        if status.is_some_and(|status| !status.success()) {
+            let tail = self.instances[instance].tail();
+            self.fail(&format!("instance {instance} did not end well: {status:?}, {tail}"));
+        }
+        if let Some(producers) = self.instances[instance].producers() {
+            self.commits.forget(&producers);
+        }
+    }
+
     /// Waits until something comes out that was put in after now.
     ///
     /// # Panics
     /// When that takes too long.
     pub fn await_progress(&mut self) {
-        let (start, goal) = (Instant::now(), self.feed.sent());
-        while self.reader.check().entries() < goal {
+        let (start, goal) = (Instant::now(), self.feed.sent() as usize);
+        while self.reader.progress().numbers() < goal {
             if start.elapsed() > PATIENCE {
-                let came = self.reader.check().entries();
+                let came = self.reader.progress().numbers();
                 self.fail(&format!("{came} of {goal} numbers came within {PATIENCE:?}"));
             }
             self.sleep(LOOK);
@@ -311,16 +383,8 @@ impl Run {
     /// When something is not.
     pub fn finish(mut self) {
         let result = self.try_finish();
-        let (count, first) = {
-            let check = self.reader.check();
-            let (count, first) = check.differences();
-            (count, first.join("\n"))
-        };
-        if count > 0 {
-            self.fail(&format!("{count} differences were seen, the first:\n{first}"));
-        }
         let total = self.expect(result);
-        if !self.ends.is_empty() && !self.may_end {
+        if !self.ends.is_empty() {
             self.fail(&format!("instances ended by themselves:\n{}", self.ends.join("\n")));
         }
         let (seconds, notes) = (self.started.elapsed().as_secs(), self.notes.join(", "));
@@ -336,12 +400,17 @@ impl Run {
     }
 
     fn try_finish(&mut self) -> anyhow::Result<u64> {
-        let brokers = self.cluster.bootstrap();
         let total = self.feed.end()?;
-        let spans = check::spans(total).len() as u64;
-        self.await_output(&format!("{total} numbers and {spans} spans"), |check| {
-            check.entries() >= total && check.spans() >= spans
-        })?;
+        let spans = check::count_spans(total);
+        let came = self.await_output(&format!("{total} numbers and {spans} spans"), |came| {
+            came.numbers() as u64 >= total && came.spans() >= spans
+        });
+        if let Err(error) = came {
+            // What is missing, and whether it was the pipeline's fault, is seen by the whole of it.
+            let compared = self.compare(total, 0).err();
+            return Err(compared.map_or(anyhow!("everything is right in the end"), |e| e))
+                .with_context(|| format!("{error:#}"));
+        }
         self.audit(0, total)?;
         let keeps = self.random.below(self.instances.len());
         for i in 0..self.instances.len() {
@@ -360,61 +429,68 @@ impl Run {
                 ensure!(status.success(), "instance {i} ended with {status}: {}", instance.tail());
             }
         }
-        // What was said meanwhile does not matter: everything is read once more, from the beginning.
-        let mut check = Check::default();
+        self.compare(total, 2)?;
+        Ok(total)
+    }
+
+    /// Reads everything that went in and came out, and compares it.
+    fn compare(&mut self, total: u64, audits: u64) -> anyhow::Result<()> {
+        let brokers = self.cluster.bootstrap();
+        let (mut input, mut wrong) = (Input::default(), None);
+        output::everything(&brokers, input::TOPIC, PATIENCE, |partition, _, value| {
+            if let Err(why) = input.take(partition, value) {
+                wrong.get_or_insert(why);
+            }
+        })?;
+        let resent = match wrong {
+            None => input.resent(total),
+            Some(why) => Err(why),
+        };
+        match resent.map_err(|why| anyhow!("not the pipeline is wrong, but its input: {why}"))? {
+            0 => {}
+            resent => self.note(format!("{resent} numbers went in more than once")),
+        }
+        let mut check = Check::new(input);
         output::everything(&brokers, output::TOPIC, PATIENCE, |partition, offset, value| {
             check.take(partition, offset, value);
         })?;
-        let mut sent: Vec<Vec<u64>> = vec![Vec::new(); PARTITIONS as usize];
-        (0..total).for_each(|n| sent[input::partition(input::account(n)) as usize].push(n));
-        let mut next = vec![0; PARTITIONS as usize];
-        let mut wrong = None;
-        output::everything(&brokers, input::TOPIC, PATIENCE, |partition, offset, value| {
-            let at = &mut next[partition as usize];
-            let expected = sent[partition as usize].get(*at).map(|n| input::value(*n));
-            if expected.is_some_and(|expected| value != Some(expected.as_bytes())) {
-                wrong.get_or_insert((partition, offset));
-            }
-            *at += 1;
-        })?;
-        ensure!(wrong.is_none(), "the input itself is not as it was sent, at {wrong:?}");
-        let verdict = check.verdict(total, 2);
-        ensure!(verdict.is_empty(), "{}", verdict.join("\n"));
-        Ok(total)
+        let verdict = check.verdict(audits);
+        ensure!(verdict.is_empty(), "what came out is wrong:\n{}", verdict.join("\n"));
+        Ok(())
     }
 
     fn audit(&mut self, audit: u64, total: u64) -> anyhow::Result<()> {
         self.feed.audit(audit, total)?;
         let all = ACCOUNTS as usize;
-        self.await_output(&format!("audit {audit}"), |check| check.audited(audit) >= all)
+        self.await_output(&format!("audit {audit}"), |came| came.audited(audit) >= all)
     }
 
     /// Waits until enough has come out.
     fn await_output(
         &mut self,
         what: &str,
-        enough: impl Fn(&Check) -> bool,
+        enough: impl Fn(&Progress) -> bool,
     ) -> anyhow::Result<()> {
         let mut last = (Instant::now(), 0);
         loop {
             let so_far = {
-                let check = self.reader.check();
-                if enough(&check) {
+                let progress = self.reader.progress();
+                if enough(&progress) {
                     return Ok(());
                 }
-                check.entries() + check.spans()
+                progress.numbers() + progress.spans()
             };
             if so_far != last.1 {
                 last = (Instant::now(), so_far);
             }
             if last.0.elapsed() > PATIENCE {
-                let check = self.reader.check();
+                let progress = self.reader.progress();
                 let tails: Vec<_> = self.instances.iter().map(Instance::tail).collect();
                 bail!(
                     "waiting for {what}: nothing came for {PATIENCE:?}; came so far: {} numbers, {} \
                      spans\n{}",
-                    check.entries(),
-                    check.spans(),
+                    progress.numbers(),
+                    progress.spans(),
                     tails.join("\n")
                 );
             }

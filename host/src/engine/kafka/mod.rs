@@ -10,6 +10,7 @@ mod failpoint;
 mod feed;
 mod home;
 mod janitor;
+mod lag;
 mod open;
 mod outbox;
 mod setup;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use wasmill_kafka::{Admin, Settings};
 
+pub use self::lag::{PartitionLag, lag};
 use self::setup::Setup;
 use self::worker::Worker;
 use super::open::is_keyed;
@@ -36,6 +38,8 @@ use super::{Error, Options, Replay};
 
 /// How long requests about topics may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is asked whether other instances have ended.
+const ASK: Duration = Duration::from_millis(100);
 /// How often it is looked whether all is done.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -70,7 +74,8 @@ pub(super) fn run(
     let settings = settings(kafka);
     let admin = Admin::connect(&settings, TIMEOUT)?;
     let home = home::Home::open(&options.data_dir, &admin.cluster_id()?, &kafka.group)?;
-    let topology = Topology::of(&prepared.pipeline, &prepared.plan);
+    let plan = topics::with_rejects(&prepared.plan, &prepared.pipeline, &admin)?;
+    let topology = Topology::of(&prepared.pipeline, &plan);
     let components = units::components(&topology, &kafka.group);
     let suffix = options.replay.as_ref().map_or("", |r| r.suffix.as_str());
     let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group, suffix);
@@ -86,6 +91,7 @@ pub(super) fn run(
         prepared,
         options,
         settings,
+        count,
         kafka.group.clone(),
         home.instance.clone(),
         topology,
@@ -98,7 +104,7 @@ pub(super) fn run(
     if let Some(error) = lock(&setup.error).take() {
         return Err(error);
     }
-    let complete = setup.done.load(Ordering::Relaxed) > 0;
+    let complete = setup.complete.load(Ordering::Relaxed);
     Ok(report(&setup, elapsed, first, complete))
 }
 
@@ -130,6 +136,8 @@ fn work<'env>(
     started: Instant,
 ) -> Result<(Duration, Option<Duration>), Error> {
     let mut first = None;
+    let bounded = setup.prepared.pipeline.sources.iter().all(|source| source.bounded);
+    let mut asked = Instant::now();
     std::thread::scope(|scope| {
         let (failed, failures) = std::sync::mpsc::channel();
         let (apply, applier) = apply::start(move |error| {
@@ -165,7 +173,15 @@ fn work<'env>(
             }
             let (done, bare) =
                 (setup.done.load(Ordering::Relaxed), setup.bare.load(Ordering::Relaxed));
-            let ended = done > 0 && done + bare == count;
+            // Nothing to do here: the run is over when there is nothing to do anywhere.
+            if done + bare == count && bounded && asked.elapsed() >= ASK && setup.has_settled() {
+                asked = Instant::now();
+                match setup.has_ended(&setup.stop) {
+                    Ok(ended) => setup.complete.store(ended, Ordering::Relaxed),
+                    Err(e) => tracing::debug!("whether all has ended is not known: {e}"),
+                }
+            }
+            let ended = setup.complete.load(Ordering::Relaxed);
             if ended || setup.stop.load(Ordering::Relaxed) || lock(&setup.error).is_some() {
                 break;
             }

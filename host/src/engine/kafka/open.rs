@@ -36,6 +36,9 @@ const CLOSING: Duration = Duration::from_secs(60);
 /// How long a restore waits when nothing comes: longer than a transaction may stay open.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How many of the last records of a changelog are looked through for where a task stands.
+const LAST_RECORDS: i64 = 1_000;
+
 /// What a record of a changelog is: changes, or where the task stands.
 pub(super) const PACK: &[u8] = b"pack";
 pub(super) const TASK: &[u8] = b"task";
@@ -45,6 +48,8 @@ pub(super) struct OpenTask {
     pub(super) run: Run<KafkaFeed, Outbox>,
     pub(super) file: Option<Arc<StateFile>>,
     pub(super) partition: u32,
+    /// Where it stood in its last commit; none when it has made none.
+    pub(super) saved: Option<Saved>,
     /// The inputs, in the order of the layout.
     pub(super) inputs: Vec<Begin>,
 }
@@ -160,7 +165,7 @@ fn task(
         let (state, saved) = restore(setup, admin, &changelog, partition, path, budget, stop)?;
         (Some(Arc::new(StateFile::new(state, token))), saved)
     } else {
-        (None, last_saved(setup, &changelog, partition, stop)?)
+        (None, last_saved(setup, &changelog, partition, None, stop)?)
     };
     let cold: Arc<dyn Cold> = match &file {
         Some(file) => Arc::new(file.state.clone()),
@@ -192,7 +197,7 @@ fn task(
     if let Some(saved) = &saved {
         run.restore(saved);
     }
-    Ok(OpenTask { run, file, partition, inputs })
+    Ok(OpenTask { run, file, partition, saved, inputs })
 }
 
 fn interrupted(what: &str) -> Error {
@@ -324,16 +329,39 @@ impl Restoring {
     }
 }
 
+/// Whether all tasks of a unit, which may be another instance's, have ended in their last commit.
+pub(super) fn has_ended(
+    setup: &Setup<'_>,
+    unit: Unit,
+    stop: &Arc<AtomicBool>,
+) -> Result<bool, Error> {
+    for sub in &setup.components[unit.component].subs {
+        if unit.partition >= setup.topology.subs[*sub].partitions {
+            continue;
+        }
+        let changelog = setup.changelog(*sub);
+        let offsets = setup.admin.offsets(&changelog, unit.partition)?;
+        // Behind the last commit there are at most aborted ones.
+        let from = offsets.start.max(offsets.end - LAST_RECORDS);
+        let saved = last_saved(setup, &changelog, unit.partition, Some(from), stop)?;
+        if !saved.is_some_and(|saved| saved.is_ended()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Where a task without state stands.
 fn last_saved(
     setup: &Setup<'_>,
     changelog: &str,
     partition: u32,
+    from: Option<i64>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Option<Saved>, Error> {
     let mut saved = None;
     let source =
-        Source { topic: changelog, partition, from: None, group: &setup.group, patience: PATIENCE };
+        Source { topic: changelog, partition, from, group: &setup.group, patience: PATIENCE };
     read_to_end(
         &setup.settings,
         &source,

@@ -26,6 +26,21 @@ pub(super) struct Ways {
     pub(super) partitions: u32,
 }
 
+impl Ways {
+    /// The topic that an input reads; `carried` tells whether it needs the watermarks along.
+    pub(super) fn read(&self, carried: bool) -> &str {
+        match &self.plain {
+            Some(plain) if !carried => plain,
+            _ => self.offsets(),
+        }
+    }
+
+    /// The topic that the group commits offsets of.
+    pub(super) fn offsets(&self) -> &str {
+        self.frames.as_deref().or(self.plain.as_deref()).expect("a topic has a way")
+    }
+}
+
 /// [`Ways`] of a producer.
 #[derive(Clone, Copy)]
 pub(super) struct Handles {

@@ -1,8 +1,8 @@
 //! What all workers of a run share: names of topics, settings, what is open, figures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use wasmill_pipeline::{LostOffsets, Source, SourceKind};
 
 use super::open::OpenFiles;
 use super::outbox::Ways;
-use super::units::{Component, Leader};
+use super::units::{Component, Leader, Unit};
 use crate::admin::figures::{self, Figures};
 use crate::admin::status;
 use crate::engine::prepare::Prepared;
@@ -21,6 +21,10 @@ use crate::engine::topology::Topology;
 use crate::engine::worker::lock;
 use crate::engine::{Error, Options, Replay};
 
+/// How long the group is quiet when its members have settled.
+const QUIET: Duration = Duration::from_millis(150);
+/// How long workers wait for each other at most when they join.
+const SETTLE: Duration = Duration::from_secs(4);
 /// How often the progress of a restore is told.
 const TELL: Duration = Duration::from_secs(2);
 
@@ -56,6 +60,18 @@ pub(super) struct Setup<'a> {
     /// Counts and watermark of each stage, by task.
     pub(super) stages: Mutex<BTreeMap<(String, usize), (metrics::Stage, i64)>>,
     pub(super) commits: AtomicU64,
+    /// Units all of whose tasks have ended, by commits of this process.
+    pub(super) ended: Mutex<BTreeSet<Unit>>,
+    /// What workers are called as static members of the group (KIP-345), with their number.
+    pub(super) static_member: Option<String>,
+    /// How many workers there are, how many of them the group has told something, when it last did,
+    /// and when the run began.
+    pub(super) workers: usize,
+    pub(super) joined: AtomicUsize,
+    pub(super) last_event: Mutex<Instant>,
+    began: Instant,
+    /// Whether all tasks of the pipeline have ended.
+    pub(super) complete: AtomicBool,
     /// Workers that have tasks, all of which have ended; and those that have none.
     pub(super) done: AtomicUsize,
     pub(super) bare: AtomicUsize,
@@ -70,7 +86,8 @@ impl<'a> Setup<'a> {
     pub(super) fn new(
         prepared: &'a Prepared,
         options: &Options,
-        settings: Settings,
+        mut settings: Settings,
+        workers: usize,
         group: String,
         instance: String,
         topology: Topology,
@@ -80,6 +97,9 @@ impl<'a> Setup<'a> {
         admin: Admin,
     ) -> Self {
         let kafka = prepared.pipeline.kafka.as_ref();
+        let member = |of: &mut BTreeMap<String, String>| of.remove("group.instance.id");
+        let everywhere = member(&mut settings.properties);
+        let static_member = member(&mut settings.consumer).or(everywhere);
         let eager = kafka.is_some_and(|k| k.rebalance == wasmill_pipeline::Rebalance::Eager);
         Self {
             prepared,
@@ -108,11 +128,42 @@ impl<'a> Setup<'a> {
             error: Mutex::default(),
             stages: Mutex::default(),
             commits: AtomicU64::new(0),
+            ended: Mutex::default(),
+            static_member,
+            workers,
+            joined: AtomicUsize::new(0),
+            last_event: Mutex::new(Instant::now()),
+            began: Instant::now(),
+            complete: AtomicBool::new(false),
             done: AtomicUsize::new(0),
             bare: AtomicUsize::new(0),
             ends: Mutex::default(),
             figures: options.figures.clone(),
         }
+    }
+
+    /// Whether all workers have joined the group and it has been quiet since; or it takes too long.
+    pub(super) fn has_settled(&self) -> bool {
+        let all = self.joined.load(Ordering::Relaxed) == self.workers;
+        let quiet = lock(&self.last_event).elapsed() >= QUIET;
+        (all && quiet) || self.began.elapsed() >= SETTLE
+    }
+
+    /// Whether all tasks of the pipeline have ended, those of other instances included.
+    pub(super) fn has_ended(&self, stop: &Arc<AtomicBool>) -> Result<bool, Error> {
+        for (component, of) in self.components.iter().enumerate() {
+            for partition in 0..of.partitions {
+                let unit = Unit { component, partition };
+                if lock(&self.ended).contains(&unit) {
+                    continue;
+                }
+                if !super::open::has_ended(self, unit, stop)? {
+                    return Ok(false);
+                }
+                lock(&self.ended).insert(unit);
+            }
+        }
+        Ok(true)
     }
 
     /// The changelog of a sub-topology.

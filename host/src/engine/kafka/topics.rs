@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use wasmill_kafka::TopicSpec;
+use wasmill_kafka::{Admin, TopicSpec};
+use wasmill_pipeline::Pipeline;
+use wasmill_pipeline::plan::{Plan, TopicKind};
 
 use super::outbox::Ways;
 use super::setup;
 use super::units::{Component, Leader};
+use crate::engine::Error;
 use crate::engine::prepare::Prepared;
 use crate::engine::topology::{Topic, Topology};
 
@@ -36,6 +39,21 @@ pub(super) fn ways(topology: &Topology, pipeline: &str, group: &str, suffix: &st
         Ways { plain, frames, partitions: topic.partitions }
     };
     topology.topics.iter().map(of).collect()
+}
+
+/// The plan, with the partitions that topics of rejected records have already: nobody joins by them, so
+/// that any number will do, and pipelines may share them.
+pub(super) fn with_rejects(plan: &Plan, pipeline: &Pipeline, admin: &Admin) -> Result<Plan, Error> {
+    let mut plan = plan.clone();
+    for topic in &mut plan.topics {
+        if topic.kind == TopicKind::Rejects
+            && pipeline.topic(&topic.name).is_none()
+            && let Some(partitions) = admin.partitions(&topic.name)?
+        {
+            topic.partitions = partitions;
+        }
+    }
+    Ok(plan)
 }
 
 /// What must be there before the pipeline runs.

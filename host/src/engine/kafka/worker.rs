@@ -32,7 +32,7 @@ use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
 use crate::engine::feed::Place;
 use crate::engine::shown::{INTERVAL, update};
-use crate::engine::task::Run;
+use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
 
 /// How many pieces of work a task gets before it is the next one's turn.
@@ -57,6 +57,8 @@ struct Live {
     touched: bool,
     /// The last epoch that it knows to be applied.
     applied: u64,
+    /// Where it stands by its last commit; none when it has made none.
+    saved: Option<Saved>,
     trim: Trim,
     shown: figures::Task,
 }
@@ -91,6 +93,10 @@ pub(super) struct Worker<'scope, 'env> {
     shown: figures::Worker,
     /// When that was last brought up to date.
     told: Instant,
+    /// Whether the group has told it anything yet.
+    joined: bool,
+    /// Whether it waits for the other workers to join.
+    held: bool,
     /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
     standing: usize,
 }
@@ -109,12 +115,13 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         let (producer, topics, changelogs) = producer(setup, &name)?;
         let fetcher = Fetcher::new(&setup.settings, &setup.group, &waker)?;
         let leaders: Vec<&str> = (0..setup.components.len()).map(|c| setup.leader(c)).collect();
+        let member = setup.static_member.as_ref().map(|id| format!("{id}-{number}"));
         let membership = Membership::join(
             &standby::member_settings(&setup.settings, &setup.instance),
             &setup.group,
             &leaders,
             setup.strategy,
-            None,
+            member.as_deref(),
             &waker,
         )?;
         setup.bare.fetch_add(1, Ordering::Relaxed);
@@ -137,6 +144,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             served: Instant::now(),
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
+            joined: false,
+            held: true,
             standing: 2,
         })
     }
@@ -201,8 +210,18 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(())
     }
 
+    /// Whether to wait until all workers of this process have joined the group: each that joins makes
+    /// the group begin a new generation, and what is in a transaction then is done for nothing.
+    fn is_held(&mut self) -> bool {
+        self.held = self.held && !self.setup.has_settled();
+        self.held
+    }
+
     /// Does some work on every task. Returns whether there was any.
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
+        if self.is_held() {
+            return Ok(false);
+        }
         let mut worked = false;
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
@@ -238,6 +257,10 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     fn serve(&mut self) -> Result<(), Error> {
         self.served = Instant::now();
         for event in self.membership.poll(Duration::ZERO) {
+            *lock(&self.setup.last_event) = Instant::now();
+            if !std::mem::replace(&mut self.joined, true) {
+                self.setup.joined.fetch_add(1, Ordering::Relaxed);
+            }
             match &event {
                 Event::Assigned(partitions) => {
                     self.membership.acknowledge(&event)?;
@@ -319,11 +342,13 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut opened = opened;
             open::attach(&mut opened, &self.fetcher)?;
             let mut tasks = Vec::new();
-            for OpenTask { run, file, partition, .. } in opened {
+            for OpenTask { run, file, partition, saved, .. } in opened {
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
                 let (epoch, touched, applied) = (1, false, 0);
                 let (trim, shown) = (Trim::default(), shown::list(self.setup, &run, &self.shown));
-                tasks.push(Live { run, file, partition, epoch, touched, applied, trim, shown });
+                let live =
+                    Live { run, file, partition, epoch, touched, applied, saved, trim, shown };
+                tasks.push(live);
             }
             self.units.insert(unit, Assigned::Open(tasks));
         }
@@ -356,6 +381,13 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         } else {
             0
         };
+        for (unit, assigned) in &self.units {
+            if let Assigned::Open(tasks) = assigned
+                && tasks.iter().all(|t| t.run.ended && !t.touched)
+            {
+                lock(&self.setup.ended).insert(*unit);
+            }
+        }
         let counter = |standing| match standing {
             1 => Some(&self.setup.done),
             2 => Some(&self.setup.bare),
@@ -458,8 +490,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         for (unit, assigned) in &mut self.units {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
-                places(self.setup, task, &mut offsets);
                 if !task.touched {
+                    places(self.setup, task, &mut offsets);
                     continue;
                 }
                 let (ticket, packs) =
@@ -468,6 +500,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 frozen.push((*unit, task.run.name.clone(), task.epoch, ticket, packs));
                 task.epoch += 1;
                 task.touched = false;
+                places(self.setup, task, &mut offsets);
             }
             // Offsets of every unit: by them Kafka checks that it is this worker's.
             offsets.entry((self.setup.leader(unit.component), unit.partition)).or_insert(0);
@@ -586,23 +619,26 @@ fn freeze(
             Record { topic, partition, key: Some(PACK), value: Some(pack), timestamp: None };
         producer.send(record, NO_HEADERS)?;
     }
-    let saved = serde_json::to_vec(&saved).expect("where a task stands is plain data");
-    let record = Record { topic, partition, key: Some(TASK), value: Some(&saved), timestamp: None };
+    let bytes = serde_json::to_vec(&saved).expect("where a task stands is plain data");
+    let record = Record { topic, partition, key: Some(TASK), value: Some(&bytes), timestamp: None };
+    task.saved = Some(saved);
     Ok((producer.send_tracked(record, NO_HEADERS)?, packs))
 }
 
-/// Where the inputs of a task stand, for the group's offsets.
+/// Where the inputs of a task stand by what is saved of it, for the group's offsets. Inputs may have
+/// moved on since over what is no record; but nothing may be dropped that a commit still refers to.
 fn places<'s>(setup: &'s Setup<'_>, task: &Live, offsets: &mut BTreeMap<(&'s str, u32), i64>) {
     let sub = &setup.topology.subs[task.run.sub];
-    for (input, from) in task.run.inputs.iter().zip(&sub.inputs) {
+    let Some(saved) = &task.saved else { return };
+    for (input, from) in sub.inputs.iter().enumerate() {
         let wasmill_pipeline::plan::InputFrom::Topic(topic) = from else { continue };
         let ways = &setup.ways[*topic];
         let name = ways.frames.as_deref().or(ways.plain.as_deref()).expect("a topic has a way");
-        let next = match input.place() {
-            Place::Offset(next) => *next,
+        let next = match saved.place(input) {
+            Some(Place::Offset(next)) => *next,
             // Ended in an earlier run, it is not asked for any more.
-            Place::Ended => setup.known_end(name, task.partition).unwrap_or(0),
-            Place::Source(_) | Place::Topic(_) => continue,
+            Some(Place::Ended) => setup.known_end(name, task.partition).unwrap_or(0),
+            _ => continue,
         };
         // Of several tasks that read it the one that is behind counts.
         let known = offsets.entry((name, task.partition)).or_insert(next);

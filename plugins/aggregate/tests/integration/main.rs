@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod counts;
 #[path = "../../../sessionize/tests/integration/driver.rs"]
 mod driver;
 mod early;

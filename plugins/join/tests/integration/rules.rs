@@ -253,3 +253,29 @@ fn the_schema_knows_every_key_and_its_choices() {
         }
     }
 }
+
+#[test]
+fn the_example_of_the_readme_is_what_comes_out() {
+    let readme = include_str!("../../README.md");
+    let blocks: Vec<Vec<&str>> = readme
+        .split("```json\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap().lines().collect())
+        .collect();
+    let [given, nested, prefixed] = &blocks[..] else { panic!("{blocks:?}") };
+    let mut inputs = [
+        Input::new(LEFT, "a7", 1_000, given[0]),
+        Input::new(LEFT, "a8", 2_000, given[1]),
+        Input::new(RIGHT, "a7", 31_000, given[2]),
+    ];
+    watermarks(&mut inputs, 60_000);
+    for (layout, expected) in [("nested", nested), ("prefixed", prefixed)] {
+        let config = format!(
+            r#"{{"join": "left", "left": "served", "right": "view", "after": "10m", "layout": "{layout}"}}"#
+        );
+        let driver = Driver::run(&config, &inputs);
+        assert_eq!(driver.texts(), *expected, "{layout}");
+        let times: Vec<i64> = driver.outputs.iter().map(|o| o.time).collect();
+        assert_eq!(times, [31_000, 602_000], "{layout}");
+    }
+}

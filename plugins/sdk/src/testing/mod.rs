@@ -36,6 +36,7 @@
 //! assert_eq!(harness.state::<u64>("a"), Some(2));
 //! ```
 
+mod open;
 mod record;
 mod store;
 mod usage;
@@ -49,20 +50,16 @@ use wasmill_abi::{
 };
 use wasmill_core::clock::{Generator, Policy};
 use wasmill_core::keyed::Stage as KeyedStage;
-use wasmill_core::keys::Keys;
-use wasmill_core::layout::{Edge, Input, InputClock, Layout, Node, Output, Target};
 use wasmill_core::limits::Limits;
-use wasmill_core::maps::MapStore;
 use wasmill_core::metrics;
 use wasmill_core::operator::Operator;
 use wasmill_core::reject::header;
 use wasmill_core::row::{self, Name, Row};
-use wasmill_core::stateless::{Base, FailurePolicy, Stage as StatelessStage};
 use wasmill_core::task::{Clocks, Effects, Fact, Records, Stage, Task};
 
 use self::record::emissions;
 use self::store::Memory;
-use self::usage::{Counted, Counts};
+use self::usage::Counts;
 use crate::config::Setup;
 use crate::{keyed, native, stateless};
 
@@ -192,10 +189,9 @@ impl Harness {
         let counts = Arc::<Counts>::default();
         let bound =
             Policy { out_of_orderness_ms: options.out_of_orderness_ms, idle_timeout_ms: None };
-        let stage = stage(operator, &ports, options, &store, &counts);
         let generator = Generator::new(bound);
         let mut harness = Self {
-            task: Task::new(layout(&ports, options), vec![stage]),
+            task: open::task(operator, &ports, options, &store, &counts),
             outputs: vec![Vec::new(); ports.outputs.len()],
             ports,
             bound,
@@ -455,52 +451,4 @@ fn holds(row: &Row) -> bool {
 
 fn setup(options: &Options) -> Setup {
     Setup { pipeline: "test".into(), stage: "test".into(), resources: options.resources.clone() }
-}
-
-fn stage(
-    operator: Operator,
-    ports: &Ports,
-    options: &Options,
-    store: &Arc<Memory>,
-    counts: &Arc<Counts>,
-) -> Stage {
-    let policy = FailurePolicy { halt: false, most_in_a_row: u32::MAX };
-    let base = Base::new("test", ports.clone(), options.limits, policy);
-    match operator {
-        Operator::Stateless(operator) => Stage::Stateless(StatelessStage { base, operator }),
-        Operator::Keyed(operator) => {
-            let maps = operator.maps();
-            let ttl = options.state_ttl_ms;
-            let keys = Keys::new(0, store.clone(), usize::MAX / 2, ttl, maps > 0);
-            let maps = MapStore::new(0, maps, store.clone());
-            let operator = Box::new(Counted { operator, counts: counts.clone() });
-            Stage::Keyed(Box::new(KeyedStage::new(base, operator, keys, maps)))
-        }
-    }
-}
-
-/// A task of the one stage: an input for each port, a sink for each output, a way out for each kind
-/// of rejection.
-fn layout(ports: &Ports, options: &Options) -> Layout {
-    let sink = |i| Output { targets: vec![Target::Sink(i)], assigns: None };
-    let input = |port: u8| {
-        let origin = options.origins.get(usize::from(port)).cloned();
-        let (name, partition) = origin.unwrap_or(("test".into(), 0));
-        Input {
-            name,
-            partition,
-            clock: InputClock::Carried(vec![0]),
-            targets: vec![Target::Node { node: 0, port }],
-            unreadable: None,
-        }
-    };
-    Layout {
-        inputs: (0..ports.inputs.len() as u8).map(input).collect(),
-        nodes: vec![Node {
-            outputs: (0..ports.outputs.len()).map(sink).collect(),
-            rejects: [0, 1, 2, 3],
-            max_age_ms: options.max_age_ms,
-        }],
-        edges: (0..4).map(|topic| Edge::to(topic, 1, false)).collect(),
-    }
 }

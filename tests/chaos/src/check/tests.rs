@@ -22,7 +22,7 @@ fn faithful() -> Vec<String> {
             fields(fold)
         ));
     }
-    for ((account, span), fold) in spans(TOTAL) {
+    for ((account, span), fold) in spans(&sent()) {
         let name = input::name(account);
         told.push(format!(
             r#"{{"kind":"span","account":"{name}","span":{span},{}}}"#,
@@ -45,12 +45,21 @@ fn fields(fold: &Fold) -> String {
     format!(r#""count":{count},"sum":{sum},"last":{last},"hash":{hash}"#)
 }
 
+fn sent() -> Input {
+    let mut input = Input::default();
+    for n in 0..TOTAL {
+        let partition = input::partition(input::account(n)).cast_signed();
+        input.take(partition, Some(input::value(n).as_bytes())).unwrap();
+    }
+    input
+}
+
 fn verdict(told: &[String]) -> Vec<String> {
-    let mut check = Check::default();
+    let mut check = Check::new(sent());
     for (offset, text) in told.iter().enumerate() {
         check.take(0, offset as i64, Some(text.as_bytes()));
     }
-    check.verdict(TOTAL, 1)
+    check.verdict(1)
 }
 
 #[test]
@@ -90,6 +99,18 @@ proptest! {
 }
 
 #[test]
+fn an_input_that_is_not_what_was_sent_is_refused() {
+    let (mut input, n) = (sent(), 7);
+    assert_eq!(input.resent(TOTAL), Ok(0));
+    assert!(input.resent(TOTAL + 1).is_err());
+    let partition = input::partition(input::account(n)).cast_signed();
+    assert!(input.take(partition + 1, Some(input::value(n).as_bytes())).is_err());
+    assert!(input.take(partition, Some(b"{\"n\":7}")).is_err());
+    input.take(partition, Some(input::value(n).as_bytes())).unwrap();
+    assert_eq!(input.resent(TOTAL), Ok(1));
+}
+
+#[test]
 fn two_numbers_of_an_account_in_the_wrong_order_are_noticed() {
     let mut told = faithful();
     let a = input::account(0);
@@ -100,9 +121,9 @@ fn two_numbers_of_an_account_in_the_wrong_order_are_noticed() {
 
 #[test]
 fn an_account_that_changes_its_partition_is_noticed() {
-    let mut check = Check::default();
+    let mut check = Check::new(sent());
     for (offset, text) in faithful().iter().enumerate() {
         check.take(i32::from(offset > 2_000), offset as i64, Some(text.as_bytes()));
     }
-    assert!(!check.verdict(TOTAL, 1).is_empty());
+    assert!(!check.verdict(1).is_empty());
 }

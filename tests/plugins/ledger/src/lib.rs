@@ -115,7 +115,9 @@ impl Keyed for Ledger {
     fn new(config: Config, _: &Setup) -> Result<Self, ConfigError> {
         let least = |name, found: i64| match found {
             1.. => Ok(()),
-            _ => Err(wasmill_sdk::config::error(name, format!("found {found}, expected 1 or more"))),
+            _ => {
+                Err(wasmill_sdk::config::error(name, format!("found {found}, expected 1 or more")))
+            }
         };
         least("span-ms", config.span_ms)?;
         least("residues", i64::try_from(config.residues).unwrap_or(i64::MAX))?;

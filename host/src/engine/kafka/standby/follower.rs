@@ -14,6 +14,9 @@ use crate::store::State;
 
 /// How long commits wait at most before they are applied.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How many records of the changelog a copy that has caught up is behind at most: the last is never
+/// long reached while its owner commits.
+const NEAR: u64 = 100;
 /// How much is read at once.
 const LIMIT: Limit = Limit { records: 10_000, bytes: 4 << 20 };
 
@@ -119,7 +122,7 @@ impl Follower {
         if self.pending.is_due(most_bytes) {
             self.apply()?;
         }
-        if !self.caught_up && self.reading.lag() == Some(0) {
+        if !self.caught_up && self.reading.lag().is_some_and(|lag| lag <= NEAR) {
             self.caught_up = true;
             let offset = self.reading.position();
             tracing::info!(task = self.name, offset, "a standby has caught up");
