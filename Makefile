@@ -1,9 +1,11 @@
 # How Wasmill is built, tried and tested. `make` lists the targets.
 
 # Every plugin once: the packages below plugins/ that are components.
-PLUGINS := clean enrich sessionize aggregate dispatch
+PLUGINS := clean enrich sessionize aggregate join dispatch
+# Plugins that only benchmarks use: the packages below bench/plugins/.
+BENCH_PLUGINS := sessions latest
 # Plugins that only tests use: the packages below tests/plugins/.
-TEST_PLUGINS := evil evil-keyed identity identity-keyed
+TEST_PLUGINS := evil evil-keyed identity identity-keyed ledger
 
 # What rust-toolchain.toml asks for.
 toolchain = $(shell sed -n 's/^$(1) *= *//p' rust-toolchain.toml | tr -d '[]" ')
@@ -17,7 +19,7 @@ COMPONENT_DIR := target/plugins
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins test-plugins demo test bench kafka kafka-stop clean
+.PHONY: help setup build plugins test-plugins demo test bench bench-kafka kafka kafka-stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -77,6 +79,12 @@ test: setup test-plugins ## check format, lints, tests and documentation
 bench: test-plugins ## measure: a line for each figure, and whether it reaches its goal
 	cargo build --workspace --release --bins
 	$(TARGET_DIR)/release/wasmill-bench
+
+bench-kafka: test-plugins ## the same on Kafka (needs Java 17), beside its peers; ARGS=--quick for less
+	$(call components,$(BENCH_PLUGINS))
+	cargo build --workspace --release --bins
+	cargo build --release --manifest-path bench/peers/native/Cargo.toml --target-dir target/peers/native
+	$(TARGET_DIR)/release/wasmill-bench-kafka --program $(TARGET_DIR)/release/wasmill $(ARGS)
 
 kafka: setup ## start an Apache Kafka for trials (needs Java 17), on 127.0.0.1:9092 or KAFKA_PORT
 	@cargo build --quiet --package wasmill-test-kafka --release --bins

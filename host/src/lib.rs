@@ -1,6 +1,7 @@
 //! The host of Wasmill: it runs pipelines of WebAssembly components over topics, keyed state and
 //! event time.
 
+pub mod admin;
 pub mod engine;
 pub mod record_json;
 pub mod runtime;

@@ -1,5 +1,6 @@
 //! The command line of Wasmill.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -30,12 +31,14 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(command::run::Args),
+    Replay(command::replay::Args),
     Check(command::check::Args),
     Build(command::build::Args),
     New(command::new::Args),
     Describe(command::describe::Args),
     Topic(command::topic::Args),
     State(command::state::Args),
+    Status(command::status::Args),
     Generate(command::generate::Args),
     Demo(command::demo::Args),
 }
@@ -55,15 +58,21 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let result = match cli.command {
         Command::Run(args) => command::run::run(&args),
+        Command::Replay(args) => command::replay::run(&args),
         Command::Check(args) => command::check::run(&args),
         Command::Build(args) => command::build::run(args),
         Command::New(args) => command::new::run(args),
         Command::Describe(args) => command::describe::run(&args),
         Command::Topic(args) => command::topic::run(args),
         Command::State(args) => command::state::run(args),
+        Command::Status(args) => command::status::run(args),
         Command::Generate(args) => command::generate::run(args),
         Command::Demo(args) => command::demo::run(&args),
     };

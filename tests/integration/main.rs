@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admetrics;
+mod admin;
 mod batching;
 mod crash;
 mod evil;
 mod input;
+mod kafka;
 mod retention;
 mod support;
 mod weblog;

@@ -100,6 +100,11 @@ impl Changes {
         self.entries.len()
     }
 
+    /// The bytes of their keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

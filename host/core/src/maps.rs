@@ -61,6 +61,11 @@ impl MapStore {
         }
     }
 
+    /// Whether an entry has changed since the store last applied it, by its store key.
+    pub fn is_unapplied(&self, key: &[u8]) -> bool {
+        self.open.contains_key(key) || self.frozen.contains_key(key)
+    }
+
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.frozen.retain(|_, (_, e)| *e > epoch);

@@ -1,5 +1,6 @@
 //! Topics and their offsets. Invariant: no call here creates a topic but [`Admin::ensure_topics`].
 
+mod group;
 mod topics;
 
 use std::pin::pin;
@@ -15,6 +16,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+pub use self::group::GroupMember;
 pub use self::topics::TopicSpec;
 use self::topics::{Found, problems};
 use crate::client::{Client, consumer, created, failed, left, number};

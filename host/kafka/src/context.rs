@@ -116,7 +116,8 @@ impl ClientContext for Context {
         let line = self.redaction.scrub(line);
         match level {
             // One set of settings serves consumers and producers.
-            _ if facility == "CONFWARN" => tracing::debug!(facility, "{line}"),
+            // What fails of a transaction is told by who asked for it.
+            _ if matches!(facility, "CONFWARN" | "TXNERR") => tracing::debug!(facility, "{line}"),
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical

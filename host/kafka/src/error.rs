@@ -70,6 +70,8 @@ pub enum Error {
         partition: u32,
         /// What Kafka or librdkafka says.
         why: String,
+        /// Whether sending it again would be answered in the same way.
+        refused: bool,
     },
     /// A work was told to stop.
     #[error("{what} was interrupted")]

@@ -23,7 +23,7 @@ mod stats;
 mod transactions;
 mod wake;
 
-pub use admin::{Admin, Offsets as PartitionOffsets, TopicSpec};
+pub use admin::{Admin, GroupMember, Offsets as PartitionOffsets, TopicSpec};
 pub use batch::{Batch, TimestampKind};
 pub use committed::{Committed, Position};
 pub use error::Error;

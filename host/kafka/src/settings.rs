@@ -253,7 +253,8 @@ const MEMBERSHIP: [(&str, &str); 4] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-const PRODUCING: [(&str, &str); 7] = [
+const PRODUCING: [(&str, &str); 8] = [
+    ("message.max.bytes", "10485760"),
     ("linger.ms", "5"),
     ("batch.size", "1000000"),
     ("queue.buffering.max.messages", "500000"),

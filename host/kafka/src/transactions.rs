@@ -144,7 +144,6 @@ impl Producer {
         let mut owned = vec![("enable.idempotence", "true"), ("acks", "all")];
         owned.extend_from_slice(own);
         let (mut config, redaction) = settings.config(Role::Producer, &owned)?;
-        if std::env::var("K2_ERR").is_ok() { config.set("delivery.report.only.error", "true"); }
         if own.is_empty() {
             config.remove("transaction.timeout.ms");
         }
@@ -177,7 +176,8 @@ impl Producer {
         if let Some(topic) = self.topics.get(name) {
             return Ok(*topic);
         }
-        let refused = |why| Error::Send { topic: name.to_owned(), partition: 0, why };
+        let refused =
+            |why| Error::Send { topic: name.to_owned(), partition: 0, why, refused: true };
         let topic = Topic(self.handle.add_topic(name).map_err(refused)?);
         self.topics.insert(name.to_owned(), topic);
         self.names.push(name.to_owned());
@@ -276,6 +276,7 @@ impl Producer {
         }
         let context = self.handle.context();
         let fatal = self.handle.fatal_error().map(|(_, why)| why);
+        let refused = failure::is_refused(code);
         let why = match (code, fatal) {
             (_, Some(why)) => why,
             (RDKafkaErrorCode::QueueFull, None) => format!(
@@ -288,6 +289,7 @@ impl Producer {
             topic: self.names[parts.topic].clone(),
             partition: u32::try_from(parts.partition).unwrap_or(0),
             why: context.redaction.scrub(&why),
+            refused,
         })
     }
 

@@ -65,7 +65,7 @@ impl Records {
 
     /// These records as runs of at most `max_bytes` each, as [`Records::size_bytes`] counts, in
     /// order. A run that is larger has one record. The records must pass [`Records::check`].
-    pub(crate) fn split(self, max_bytes: usize) -> Vec<Self> {
+    pub fn split(self, max_bytes: usize) -> Vec<Self> {
         if self.size_bytes() <= max_bytes {
             return vec![self];
         }

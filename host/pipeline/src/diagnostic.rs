@@ -29,7 +29,7 @@ pub enum Severity {
 /// The line that a problem is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
-    /// The line without its end.
+    /// The line without its end, and without what may be a secret of Kafka.
     pub line: String,
     /// How many characters are underlined, at least 1.
     pub width: u32,
@@ -45,7 +45,7 @@ pub struct Diagnostic {
     pub file: PathBuf,
     /// Where in the file; none for problems of the file as a whole or of a `--set`.
     pub at: Option<At>,
-    /// The `--set` that the value came from, as `path=value`.
+    /// The `--set` that the value came from, as `path=value`; a secret of Kafka is hidden.
     pub set: Option<String>,
     /// The dotted path of the item or key; empty for the whole.
     pub path: String,

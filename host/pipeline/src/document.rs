@@ -2,11 +2,13 @@
 //!
 //! Invariant: an origin in the text is a range of it, on character boundaries.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{At, Diagnostic, Excerpt, Severity};
+use crate::kafka;
 
 /// Where a key or value was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +51,20 @@ pub(crate) struct Entry {
     pub(crate) item: Item,
 }
 
-/// A pipeline file with its `--set`s applied.
-#[derive(Debug, Clone)]
+/// A pipeline file with its `--set`s applied. `Debug` shows none of it: it can hold secrets.
+#[derive(Clone)]
 pub(crate) struct Document {
     file: PathBuf,
     text: String,
     line_starts: Vec<usize>,
     sets: Vec<(String, String)>,
     pub(crate) root: Item,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Document").field(&self.file).finish()
+    }
 }
 
 impl Document {
@@ -198,14 +206,15 @@ impl Document {
                 let line_end = self.line_starts[line] + whole.len();
                 let marked = &self.text[start..end.clamp(start, line_end.max(start))];
                 let width = u32::try_from(marked.chars().count()).unwrap_or(1).max(1);
-                Some(Excerpt { line: whole.to_owned(), width })
+                Some(Excerpt { line: kafka::shown_at(&path, whole), width })
             }
             _ => None,
         };
         let set = match origin {
-            Origin::Set(index) => {
-                self.sets.get(index).map(|(path, value)| format!("{path}={value}"))
-            }
+            Origin::Set(index) => self
+                .sets
+                .get(index)
+                .map(|(key, value)| kafka::shown_at(&path, &format!("{key}={value}"))),
             _ => None,
         };
         let (file, at) = (self.file.clone(), self.at(origin));

@@ -89,13 +89,15 @@ mod check;
 mod diagnostic;
 mod document;
 mod graph;
+mod kafka;
 mod pipeline;
 mod section;
 
 pub use diagnostic::{At, Diagnostic, Excerpt, Severity};
+pub use kafka::{Guarantee, Kafka, Rebalance};
 pub use pipeline::{
-    Compression, Encoding, Engine, Feed, Format, KeyBy, Limits, OnFailure, Pattern, Pipeline,
-    PluginRef, Policy, Reference, Rejects, Resource, Sink, SinkFormat, SinkKind, Source,
+    Compression, Encoding, Engine, Feed, Format, KeyBy, Limits, LostOffsets, OnFailure, Pattern,
+    Pipeline, PluginRef, Policy, Reference, Rejects, Resource, Sink, SinkFormat, SinkKind, Source,
     SourceKind, Stage, Start, Topic,
 };
 pub use plan::{Catalog, Plan, Plugin};

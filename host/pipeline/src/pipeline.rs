@@ -3,11 +3,13 @@
 //! Invariant: every reference of a [`Pipeline`] points at an item that exists, every number is in its
 //! documented range, and no item depends on itself.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::check;
 use crate::diagnostic::{At, Diagnostic, Severity};
 use crate::document::{Document, Origin};
+use crate::kafka::Kafka;
 
 /// A pipeline, as its file describes it, with defaults filled in.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct Pipeline {
     pub file: PathBuf,
     /// Settings of the whole process.
     pub engine: Engine,
+    /// Settings of Kafka; none for a pipeline that runs on the embedded log.
+    pub kafka: Option<Kafka>,
     /// Where rejected records go, for stages that don't say.
     pub rejects: Rejects,
     /// The sources, in the order of the file, as are all items.
@@ -38,7 +42,8 @@ pub struct Pipeline {
 pub struct Engine {
     /// Worker threads, 1 to 256; none for one a core.
     pub workers: Option<u32>,
-    /// The time from one checkpoint to the next, 10 ms to 1 day.
+    /// The time from one checkpoint to the next, 10 ms to 1 day. When the file doesn't say: 100 ms
+    /// on Kafka, 1 s on the embedded log.
     pub checkpoint_interval_ms: u64,
     /// The most records in one call of a plugin, 1 to 100,000.
     pub batch_records: u32,
@@ -48,6 +53,9 @@ pub struct Engine {
     pub partitions: u32,
     /// The folders that plugins are looked up in, in this order.
     pub plugins: Vec<PathBuf>,
+    /// Where the process answers questions about itself, `host:port` with a port from 0; none for
+    /// nowhere.
+    pub admin: Option<String>,
 }
 
 /// The names of the topics that rejected records go to, the tables `rejects`.
@@ -109,12 +117,15 @@ pub enum SourceKind {
         /// What comes in.
         encoding: Encoding,
     },
-    /// A topic of the embedded log that something else writes.
+    /// A topic that something else writes.
     Topic {
         /// The topic's name.
         topic: String,
         /// Where reading starts the first time.
         start: Start,
+        /// What happens when the position of a partition is no longer in the topic. On the embedded
+        /// log it always is.
+        lost_offsets: LostOffsets,
     },
 }
 
@@ -164,15 +175,31 @@ pub enum Compression {
 }
 
 /// Where a topic is read from the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// From the first record that is kept.
     Earliest,
     /// From the end.
     Latest,
+    /// From the first record at this time or later, in ms since 1970, not negative. Only on Kafka.
+    Timestamp(i64),
+    /// From these offsets, not negative, by partition, at least one; partitions without one are
+    /// read from the first record that is kept. Only on Kafka.
+    Offsets(BTreeMap<u32, i64>),
 }
 
-/// A topic of the embedded log, a table `[topic.NAME]`.
+/// What happens when the position of a partition is no longer in its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostOffsets {
+    /// The pipeline stops: records were lost.
+    Fail,
+    /// Reading goes on at the first record that is kept.
+    Earliest,
+    /// Reading goes on at the end.
+    Latest,
+}
+
+/// A topic, a table `[topic.NAME]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topic {
     /// The name, `[A-Za-z0-9._-]{1,200}` but `.` and `..`.
@@ -188,6 +215,11 @@ pub struct Topic {
     /// How much of each partition is kept at least, 1 MiB to 1 PiB: the oldest segments go, whether
     /// or not they were read; none for everything.
     pub retention_bytes: Option<u64>,
+    /// The replicas if the pipeline creates the topic on Kafka, 1 to 100; none for those of
+    /// [`Kafka::replication`].
+    pub replication: Option<u32>,
+    /// Settings of the topic on Kafka, such as `cleanup.policy`.
+    pub config: BTreeMap<String, String>,
 }
 
 /// A stage, a table `[stage.NAME]`.
@@ -405,6 +437,18 @@ impl Pipeline {
         sets: &[(String, String)],
     ) -> Result<Self, Vec<Diagnostic>> {
         check::pipeline(path, text, sets)
+    }
+
+    /// The table of the topic with this name, if it is declared.
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.iter().find(|t| t.name == name)
+    }
+
+    /// The replicas, 1 to 100, that the topic of this name gets if the pipeline creates it on Kafka,
+    /// whether or not it is declared; none for the brokers' default.
+    pub fn replication(&self, topic: &str) -> Option<u32> {
+        let own = self.topic(topic).and_then(|t| t.replication);
+        own.or(self.kafka.as_ref().and_then(|k| k.replication))
     }
 
     /// Where a dotted path such as `stage.clean.config.rules.2.field` is in the file: the deepest

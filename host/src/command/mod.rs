@@ -9,6 +9,8 @@ pub mod generate;
 pub mod new;
 pub mod output;
 pub mod pipeline;
+pub mod replay;
 pub mod run;
 pub mod state;
+pub mod status;
 pub mod topic;

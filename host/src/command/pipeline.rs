@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use wasmill::engine::{Prepared, prepare};
+use wasmill::engine::{self, Prepared, prepare};
 use wasmill::runtime::Runtime;
-use wasmill_pipeline::Diagnostic;
+use wasmill_kafka::Admin;
+use wasmill_pipeline::{Diagnostic, Pipeline};
+
+/// How long questions about topics may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which pipeline, and how it differs from its file.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,7 +25,8 @@ pub struct Args {
     pub plugins: Vec<PathBuf>,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+/// Takes `PATH=VALUE` apart.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
     let (path, value) = text
         .split_once('=')
         .ok_or_else(|| "write PATH=VALUE, for example source.raw.path=access.log".to_owned())?;
@@ -50,11 +56,29 @@ pub fn runtime() -> anyhow::Result<Arc<Runtime>> {
 }
 
 /// Loads a pipeline with its plugins. Topics that others write have the partitions they have in the
-/// log of `data_dir`.
+/// log of `data_dir`, or on Kafka.
 pub fn load(args: &Args, data_dir: Option<&Path>) -> anyhow::Result<Prepared> {
     let runtime = runtime()?;
     let mut folders = args.plugins.clone();
     folders.extend(prepare::standard_folders());
+    let pipeline = Pipeline::load(&args.pipeline, &args.sets).map_err(Problems)?;
+    if let Some(kafka) = &pipeline.kafka {
+        let settings = engine::kafka::settings(kafka);
+        let admin = Admin::connect(&settings, TIMEOUT)?;
+        let failure = std::cell::RefCell::new(None);
+        let partitions = |topic: &str| match admin.partitions(topic) {
+            Ok(partitions) => partitions,
+            Err(e) => {
+                failure.borrow_mut().get_or_insert(e);
+                None
+            }
+        };
+        let prepared = Prepared::load(&args.pipeline, &args.sets, &folders, runtime, &partitions);
+        if let Some(e) = failure.into_inner() {
+            return Err(e.into());
+        }
+        return prepared.map_err(|problems| Problems(problems).into());
+    }
     let log = data_dir.map(|dir| dir.join("log")).filter(|dir| dir.join("COMMIT").exists());
     let log = log.and_then(|dir| wasmill_log::Log::open_read_only(dir).ok());
     let partitions = |topic: &str| log.as_ref().and_then(|log| log.partitions(topic).ok());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use wasmill::admin::Server;
 use wasmill::engine::report::Progress;
 use wasmill::engine::{self, Options, Prepared, Report};
 use wasmill::source::What;
@@ -29,6 +30,10 @@ pub struct Args {
     /// Worker threads [default: what the pipeline file says, or one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
+    /// Where the run answers questions about itself: /metrics for Prometheus, /status for `wasmill
+    /// status`, /healthz; port 0 for any that is free [default: engine.admin of the pipeline file]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -41,6 +46,10 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let known = args.data_dir.as_deref().filter(|_| !args.fresh);
     let mut prepared = pipeline::load(&args.pipeline, known)?;
+    let options = Options { workers: args.workers.map(usize::from), ..Options::default() };
+    let admin = args.admin.as_deref().or(prepared.pipeline.engine.admin.as_deref());
+    // Before anything is removed or opened.
+    let _server = admin.map(|address| listen(address, &options)).transpose()?;
     let data_dir = args
         .data_dir
         .clone()
@@ -51,8 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.data_dir.is_none() && data_dir.join("log/COMMIT").exists() {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
     }
-    let workers = args.workers.map(usize::from);
-    let report = execute(&prepared, data_dir, workers)?;
+    let report = execute_with(&prepared, Options { data_dir, ..options })?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -61,15 +69,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Answers questions about a run with these options until the result is dropped.
+fn listen(address: &str, options: &Options) -> anyhow::Result<Server> {
+    let server = Server::start(address, options.figures.clone())?;
+    eprintln!("admin: listening on http://{}", server.address());
+    Ok(server)
+}
+
 /// Runs a prepared pipeline with a progress bar, stopping cleanly on interruption.
 pub fn execute(
     prepared: &Prepared,
     data_dir: PathBuf,
     workers: Option<usize>,
 ) -> anyhow::Result<Report> {
-    std::fs::create_dir_all(&data_dir)
+    execute_with(prepared, Options { data_dir, workers, ..Options::default() })
+}
+
+/// As [`execute`], with options; those for stopping and progress are its own.
+pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Report> {
+    let data_dir = &options.data_dir;
+    std::fs::create_dir_all(data_dir)
         .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
-    let options = Options { data_dir, workers, ..Options::default() };
     let stop = options.stop.clone();
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {

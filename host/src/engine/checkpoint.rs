@@ -18,6 +18,7 @@ use super::resources::Watched;
 use super::topology::Topology;
 use super::worker::{Shared, lock};
 use super::{Error, Options};
+use crate::admin::figures;
 use crate::sink;
 
 /// How often the coordinator looks whether all is done.
@@ -40,6 +41,7 @@ pub(super) struct Coordinator<'a> {
     /// Work done by the last cut.
     seen: u64,
     resources: Watched,
+    shown: figures::Worker,
 }
 
 impl<'a> Coordinator<'a> {
@@ -55,6 +57,9 @@ impl<'a> Coordinator<'a> {
         workers: usize,
         apply: &'a Sender<Committed>,
     ) -> Self {
+        let shown = options.figures.worker("all".to_owned());
+        let tasks = topology.subs.iter().map(|sub| u64::from(sub.partitions)).sum();
+        shown.update(|worker| worker.units = tasks);
         Self {
             prepared,
             options,
@@ -67,6 +72,7 @@ impl<'a> Coordinator<'a> {
             apply,
             seen: 0,
             resources: Watched::new(prepared),
+            shown,
         }
     }
 
@@ -108,6 +114,7 @@ impl<'a> Coordinator<'a> {
             return Ok(());
         }
         self.seen = work;
+        let began = Instant::now();
         if !self.shared.cut.begin(self.workers) {
             self.shared.stop.store(true, Ordering::Relaxed);
             self.shared.cut.end();
@@ -137,6 +144,7 @@ impl<'a> Coordinator<'a> {
         let payload = json!({ "shape": self.shape, "tasks": tasks, "outputs": outputs });
         self.log.commit(snapshot, epoch, payload)?;
         self.commits += 1;
+        self.shown.committed(began.elapsed());
         for readers in &self.opened.readers {
             readers.release(&tasks);
         }

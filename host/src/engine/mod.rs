@@ -7,13 +7,17 @@
 mod apply;
 mod checkpoint;
 mod cut;
+mod embedded;
+mod feed;
 pub mod inspect;
+pub mod kafka;
 mod open;
 pub mod prepare;
 pub mod report;
 mod resources;
 mod retention;
 mod run;
+mod shown;
 mod task;
 mod topology;
 mod worker;
@@ -33,8 +37,30 @@ pub struct Options {
     pub workers: Option<usize>,
     /// Stop cleanly when this is set: a last checkpoint, then the end.
     pub stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// Set for a run over history.
+    pub replay: Option<Replay>,
     /// Counts what has been read, for a progress bar.
     pub progress: std::sync::Arc<report::Progress>,
+    /// How the run stands, for whoever asks.
+    pub figures: std::sync::Arc<crate::admin::Figures>,
+}
+
+/// A run over history, beside the one that runs.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// What the names of the topics that it writes end in.
+    pub suffix: String,
+    /// Where it ends; none for where the topics end when it begins.
+    pub until: Option<Until>,
+}
+
+/// Where a replay ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// Before the first record with this or a later timestamp, in ms since the Unix epoch.
+    Timestamp(i64),
+    /// Before an offset, by partition; partitions that are not named end where they end now.
+    Offsets(std::collections::BTreeMap<u32, i64>),
 }
 
 /// Why a run has failed.
@@ -63,6 +89,20 @@ pub enum Error {
         task: String,
         /// Why.
         error: wasmill_core::keyed::Error,
+    },
+    /// Kafka can't be used.
+    #[error(transparent)]
+    Kafka(#[from] wasmill_kafka::Error),
+    /// A transaction has failed.
+    #[error("transaction: {0}")]
+    Commit(wasmill_kafka::CommitError),
+    /// The consumer group can't be used.
+    #[error("group {group}: {why}")]
+    Group {
+        /// The group.
+        group: String,
+        /// What Kafka says.
+        why: String,
     },
     /// The data directory belongs to another pipeline or another shape of it.
     #[error("{0}")]

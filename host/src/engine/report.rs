@@ -107,7 +107,8 @@ impl Report {
     }
 }
 
-fn watermark(ms: Option<i64>) -> String {
+/// A watermark for people: a time, `end`, or a dash where there is none.
+pub fn watermark(ms: Option<i64>) -> String {
     match ms {
         None | Some(i64::MIN) => "-".into(),
         Some(i64::MAX) => "end".into(),

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use wasmill_log::{Partition, Position};
 use wasmill_pipeline::plan::InputFrom;
 
+use super::feed::Place;
 use super::open::Topics;
-use super::task::{Place, Saved};
+use super::task::Saved;
 use super::topology::Topology;
 
 /// A partition of a topic, and the inputs of tasks that read it.
@@ -55,7 +56,7 @@ fn least<'a>(places: impl Iterator<Item = Option<&'a Place>>) -> Option<Option<P
                 least = Some(least.map_or(*position, |least| least.min(*position)));
             }
             Place::Ended => {}
-            Place::Source(_) => return None,
+            Place::Source(_) | Place::Offset(_) => return None,
         }
     }
     Some(least)

@@ -10,20 +10,25 @@ use std::time::{Duration, Instant};
 use wasmill_log::Log;
 
 use super::checkpoint::Coordinator;
+use super::embedded::LogTask;
 use super::open::{Payload, open};
 use super::prepare::Prepared;
 use super::report::{Report, StageReport};
-use super::task::{Run, Saved};
+use super::task::Saved;
 use super::topology::Topology;
 use super::worker::{self, Shared, lock};
-use super::{Error, Options, apply};
+use super::{Error, Options, apply, shown};
 
 /// Runs a pipeline until its inputs end, it is told to stop, or it fails.
 ///
 /// # Errors
 /// [`Error`]; what was committed before stays.
 pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
+    if let Some(kafka) = &prepared.pipeline.kafka {
+        return super::kafka::run(prepared, kafka, options);
+    }
     let started = Instant::now();
+    options.figures.begin(&prepared.pipeline.name, None, options.progress.clone());
     let log = Log::open(options.data_dir.join("log"), wasmill_log::Options::default())?;
     let topology = Topology::of(&prepared.pipeline, &prepared.plan);
     let payload = Payload::recovered(&log, &topology, prepared)?;
@@ -36,8 +41,13 @@ pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
     let mut threads = Vec::new();
     for (i, tasks) in workers.into_iter().enumerate() {
         let shared = shared.clone();
+        let shown = tasks.iter().map(|task| {
+            let topic = |_, topic: usize| topology.topics[topic].name.clone();
+            shown::list(&options.figures, prepared, &topology, &task.run, &i.to_string(), topic)
+        });
+        let shown: Vec<_> = shown.collect();
         let thread = std::thread::Builder::new().name(format!("wasmill-worker-{i}"));
-        let thread = thread.spawn(move || worker::work(tasks, &shared));
+        let thread = thread.spawn(move || worker::work(tasks, &shown, &shared));
         threads.push(thread.map_err(|e| Error::Panic(format!("no thread for a worker: {e}")))?);
     }
     let mut coordinator =
@@ -60,20 +70,20 @@ pub fn run(prepared: &Prepared, options: &Options) -> Result<Report, Error> {
     Ok(report(prepared, options, &log, &shared, &ran))
 }
 
-fn workers(prepared: &Prepared, options: &Options) -> usize {
+pub(super) fn workers(prepared: &Prepared, options: &Options) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let asked = prepared.pipeline.engine.workers.map(|w| w as usize);
     options.workers.or(asked).unwrap_or_else(cores).max(1)
 }
 
 /// Deals tasks out to workers: those of one sub-topology to different ones.
-fn spread(tasks: Vec<Run>, workers: usize) -> Vec<Vec<Run>> {
-    let mut dealt: Vec<Vec<Run>> = Vec::new();
+fn spread(tasks: Vec<LogTask>, workers: usize) -> Vec<Vec<LogTask>> {
+    let mut dealt: Vec<Vec<LogTask>> = Vec::new();
     dealt.resize_with(workers.min(tasks.len()).max(1), Vec::new);
     let count = dealt.len();
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
     for task in tasks {
-        let place = seen.entry(task.sub).or_insert(task.sub);
+        let place = seen.entry(task.run.sub).or_insert(task.run.sub);
         dealt[*place % count].push(task);
         *place += 1;
     }

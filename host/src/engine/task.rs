@@ -8,35 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use wasmill_abi::{Column, Headers, WATERMARK_END, WATERMARK_START};
+use wasmill_abi::{WATERMARK_END, WATERMARK_START};
+use wasmill_core::change::Changes;
 use wasmill_core::flow::Flow;
 use wasmill_core::layout::InputClock;
 use wasmill_core::operator::Operator;
-use wasmill_core::task::{Clocks, Effects, Fact, Records, Stage, Task};
-use wasmill_log::{Body, Frame, Partition, Reader};
+use wasmill_core::task::{Clocks, Effects, Fact, Stage, Task};
 
 use super::Error;
+use super::feed::{Feed, Piece, Place};
 use super::report::Progress;
 use crate::sink;
-use crate::source;
-use crate::store::State;
-
-/// Most bytes read from a source at a time.
-const READ_BYTES: usize = 1 << 20;
-/// About how large a record of the changelog gets, in bytes.
-const PACK_BYTES: usize = 900_000;
-
-/// Where an input stands, as the commit has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Place {
-    /// In a file or on standard input.
-    Source(source::Position),
-    /// In a topic.
-    Topic(wasmill_log::Position),
-    /// Behind its last record.
-    Ended,
-}
 
 /// What a task leaves in a commit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,27 +28,23 @@ pub(super) struct Saved {
     ended: bool,
 }
 
-/// An input of a task.
-pub(super) enum Feed {
-    /// Lines from outside.
-    Source(Box<source::Reader>),
-    /// A partition of a topic.
-    Topic {
-        reader: Reader,
-        /// Where it ends, for inputs that are bounded by where the topic ended at the start.
-        until: Option<u64>,
-        /// The position behind what was stepped.
-        place: wasmill_log::Position,
-    },
-    /// Nothing more comes.
-    Ended,
+/// Where what a task gives goes.
+pub(super) trait Outlet {
+    /// Takes records for a partition of the topic behind a way out.
+    fn append(&mut self, edge: usize, partition: u32, flow: Flow) -> Result<(), Error>;
+
+    /// Takes a watermark for every partition of the topic behind a way out.
+    fn mark(&mut self, edge: usize, watermark: i64, idle: bool) -> Result<(), Error>;
 }
 
 /// An input and what is known of its silence.
-pub(super) struct Input {
-    pub(super) feed: Feed,
+pub(super) struct Input<F> {
+    /// None when it has ended.
+    pub(super) feed: Option<F>,
+    /// Behind what has been stepped.
+    place: Place,
     /// After how much silence it is idle.
-    pub(super) idle_after: Option<Duration>,
+    idle_after: Option<Duration>,
     last: Instant,
     idle: bool,
     /// Whether the task has been told of its end.
@@ -76,31 +54,37 @@ pub(super) struct Input {
     held: Option<(u32, i64)>,
 }
 
-impl Input {
-    pub(super) fn new(feed: Feed, idle_after: Option<Duration>) -> Self {
-        Self { feed, idle_after, last: Instant::now(), idle: false, told: false, held: None }
+impl<F: Feed> Input<F> {
+    pub(super) fn new(feed: F, idle_after: Option<Duration>) -> Self {
+        let place = feed.place();
+        Self::with(Some(feed), place, idle_after)
+    }
+
+    /// One that has ended before.
+    pub(super) fn ended() -> Self {
+        Self::with(None, Place::Ended, None)
+    }
+
+    fn with(feed: Option<F>, place: Place, idle_after: Option<Duration>) -> Self {
+        let last = Instant::now();
+        Self { feed, place, idle_after, last, idle: false, told: false, held: None }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 }
 
-/// A way out: the partitions of its topic, and the task's number as a producer.
-pub(super) struct Out {
-    pub(super) partitions: Arc<Vec<Partition>>,
-    pub(super) producer: u32,
-}
-
 /// A task with its inputs and outputs attached.
-pub(super) struct Run {
+pub(super) struct Run<F, O> {
     pub(super) name: String,
     pub(super) sub: usize,
     /// The stage of each node.
     pub(super) stages: Vec<usize>,
     pub(super) task: Task,
-    pub(super) inputs: Vec<Input>,
-    pub(super) outs: Vec<Out>,
+    pub(super) inputs: Vec<Input<F>>,
+    pub(super) outlet: O,
     pub(super) sinks: BTreeMap<usize, sink::Writer>,
-    pub(super) changelog: Option<Partition>,
-    pub(super) state: Option<State>,
-    pub(super) epoch: u64,
     pub(super) batch_records: usize,
     pub(super) progress: Arc<Progress>,
     /// Watermarks that are still to be written, by way out.
@@ -109,19 +93,16 @@ pub(super) struct Run {
     pub(super) ended: bool,
     /// Whether the task waits for its state to be applied.
     pub(super) full: bool,
-    /// How many applications of state it has taken note of.
-    pub(super) applications: u64,
 }
 
-impl Run {
+impl<F: Feed, O: Outlet> Run<F, O> {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         name: String,
         sub: usize,
         stages: Vec<usize>,
         task: Task,
-        outs: Vec<Out>,
-        epoch: u64,
+        outlet: O,
         batch_records: usize,
         progress: Arc<Progress>,
     ) -> Self {
@@ -131,18 +112,14 @@ impl Run {
             stages,
             task,
             inputs: Vec::new(),
-            outs,
+            outlet,
             sinks: BTreeMap::new(),
-            changelog: None,
-            state: None,
-            epoch,
             batch_records,
             progress,
             marks: BTreeMap::new(),
             next_input: 0,
             ended: false,
             full: false,
-            applications: 0,
         }
     }
 
@@ -174,8 +151,12 @@ impl Run {
         }
         if !worked && !self.full {
             self.write_marks()?;
+            // An input from a topic ends by the watermark that says so.
             self.ended = self.task.is_ended()
-                && self.inputs.iter().all(|i| i.told || matches!(i.feed, Feed::Topic { .. }));
+                && self
+                    .inputs
+                    .iter()
+                    .all(|i| i.told || (i.feed.is_some() && !matches!(i.place, Place::Source(_))));
         }
         Ok(worked)
     }
@@ -188,10 +169,7 @@ impl Run {
 
     fn bring_about(&mut self, effects: Effects) -> Result<(), Error> {
         for (edge, partition, flow) in effects.appends {
-            let out = &self.outs[edge];
-            let Flow { timestamps, clocks, keys, values, headers, .. } = flow;
-            let records = wasmill_log::Records { timestamps, clocks, keys, values, headers };
-            out.partitions[partition as usize].append(self.epoch, out.producer, records)?;
+            self.outlet.append(edge, partition, flow)?;
         }
         for (edge, watermark, idle) in effects.clocks {
             self.marks.insert(edge, (watermark, idle));
@@ -205,32 +183,44 @@ impl Run {
 
     /// Reads some of an input and steps it. Returns whether there was anything.
     fn read(&mut self, index: usize, now: i64) -> Result<bool, Error> {
-        let input = &mut self.inputs[index];
-        let batch = match &mut input.feed {
-            Feed::Ended if input.told => return Ok(false),
-            Feed::Ended => {
-                let told = self.end(index, now)?;
-                self.inputs[index].told = told;
+        if self.inputs[index].feed.is_none() {
+            let already = self.inputs[index].told;
+            if !already {
+                self.inputs[index].told = self.end(index, now)?;
+            }
+            return Ok(!already);
+        }
+        if let Some((producer, watermark)) = self.inputs[index].held {
+            if !self.advance(index, producer, watermark, now)? {
                 return Ok(true);
             }
-            Feed::Source(reader) => {
-                let before = reader.position().byte;
-                let batch = reader.read(self.batch_records, READ_BYTES, now)?;
-                let after = reader.position().byte;
-                if let source::Batch::Records { records, .. } = &batch {
-                    self.progress.add(records.offsets.len() as u64, after - before);
+            self.inputs[index].held = None;
+            self.arrive(index);
+        }
+        let input = &mut self.inputs[index];
+        let feed = input.feed.as_mut().expect("looked at above");
+        match feed.next(self.batch_records, now)? {
+            Piece::Pending => {
+                // What was passed over may be no record.
+                self.arrive(index);
+                return self.look_idle(index, now).map(|()| false);
+            }
+            Piece::End => {
+                input.feed = None;
+                input.place = Place::Ended;
+                return Ok(true);
+            }
+            Piece::Watermark { producer, watermark, idle: false } => {
+                input.held = Some((producer, watermark));
+                return Ok(true);
+            }
+            Piece::Watermark { producer, watermark, idle } => {
+                self.step(Fact::Watermark { input: index, producer, watermark, idle }, now)?;
+            }
+            Piece::Records { producer, records, bad, read } => {
+                if let Some(bytes) = read {
+                    self.progress.add(records.offsets.len() as u64, bytes);
                 }
-                batch
-            }
-            Feed::Topic { .. } => return self.read_topic(index, now),
-        };
-        match batch {
-            source::Batch::Pending => self.look_idle(index, now).map(|()| false),
-            source::Batch::End => {
-                self.inputs[index].feed = Feed::Ended;
-                Ok(true)
-            }
-            source::Batch::Records { records, bad } => {
                 self.touch(index);
                 if !bad.is_empty() {
                     let bad: Vec<_> =
@@ -239,64 +229,20 @@ impl Run {
                     self.bring_about(effects)?;
                 }
                 if !records.offsets.is_empty() {
-                    let fact = Fact::Records { input: index, producer: 0, records };
-                    self.step(fact, now)?;
+                    self.step(Fact::Records { input: index, producer, records }, now)?;
                 }
-                Ok(true)
             }
         }
+        self.arrive(index);
+        Ok(true)
     }
 
-    fn read_topic(&mut self, index: usize, now: i64) -> Result<bool, Error> {
-        let carried = matches!(self.task.layout().inputs[index].clock, InputClock::Carried(_));
-        if let Some((producer, watermark)) = self.inputs[index].held
-            && !self.advance(index, producer, watermark, now)?
-        {
-            return Ok(true);
-        }
+    /// Notes that everything that an input has given is stepped.
+    fn arrive(&mut self, index: usize) {
         let input = &mut self.inputs[index];
-        let Feed::Topic { reader, until, place } = &mut input.feed else {
-            unreachable!("only called for topics");
-        };
-        if input.held.take().is_some() {
-            *place = reader.position();
+        if let Some(feed) = &input.feed {
+            input.place = feed.place();
         }
-        if until.is_some_and(|until| place.offset >= until) {
-            self.inputs[index].feed = Feed::Ended;
-            return Ok(true);
-        }
-        let Some((frame, first)) = reader.next()? else {
-            self.look_idle(index, now)?;
-            return Ok(false);
-        };
-        if let Body::Watermark { watermark, idle: false } = frame.body
-            && carried
-        {
-            input.held = Some((frame.producer, watermark));
-            return Ok(true);
-        }
-        *place = reader.position();
-        match &frame.body {
-            Body::Watermark { watermark, idle } => {
-                if carried {
-                    let (producer, watermark, idle) = (frame.producer, *watermark, *idle);
-                    let fact = Fact::Watermark { input: index, producer, watermark, idle };
-                    self.step(fact, now)?;
-                }
-            }
-            Body::Records(_) => {
-                let end = until.map_or(usize::MAX, |u| (u - frame.base_offset) as usize);
-                let producer = frame.producer;
-                let records = records_of(frame, first, end, carried);
-                if !carried {
-                    self.progress.add(records.offsets.len() as u64, 0);
-                }
-                self.touch(index);
-                let fact = Fact::Records { input: index, producer, records };
-                self.step(fact, now)?;
-            }
-        }
-        Ok(true)
     }
 
     fn touch(&mut self, index: usize) {
@@ -351,42 +297,24 @@ impl Run {
     /// Writes the watermarks that have changed into every partition of their topics.
     pub(super) fn write_marks(&mut self) -> Result<(), Error> {
         for (edge, (watermark, idle)) in std::mem::take(&mut self.marks) {
-            let out = &self.outs[edge];
-            for partition in out.partitions.iter() {
-                partition.append_watermark(self.epoch, out.producer, watermark, idle)?;
-            }
+            self.outlet.mark(edge, watermark, idle)?;
         }
         Ok(())
     }
 
-    /// Ends the epoch: writes what has changed into the changelog and returns where the task
-    /// stands.
-    pub(super) fn freeze(&mut self) -> Result<Saved, Error> {
+    /// Ends the epoch: writes watermarks, and returns what has changed and where the task stands.
+    pub(super) fn freeze(&mut self) -> Result<(Changes, Saved), Error> {
         self.write_marks()?;
         let (changes, clocks) = self.task.freeze();
-        if let Some(changelog) = &self.changelog {
-            for pack in changes.pack(PACK_BYTES) {
-                let records = wasmill_log::Records {
-                    timestamps: vec![0],
-                    clocks: vec![WATERMARK_START],
-                    keys: std::iter::once(&b"pack"[..]).collect(),
-                    values: std::iter::once(pack.as_slice()).collect(),
-                    headers: None,
-                };
-                changelog.append(self.epoch, 0, records)?;
-            }
-        }
-        self.epoch += 1;
-        let places = self
-            .inputs
-            .iter()
-            .map(|input| match &input.feed {
-                Feed::Source(reader) => Place::Source(reader.position().clone()),
-                Feed::Topic { place, .. } => Place::Topic(*place),
-                Feed::Ended => Place::Ended,
-            })
-            .collect();
-        Ok(Saved { places, clocks, ended: self.ended })
+        let places = self.inputs.iter().map(|input| input.place.clone()).collect();
+        Ok((changes, Saved { places, clocks, ended: self.ended }))
+    }
+
+    /// An error of the task's state.
+    pub(super) fn store_error(&self, error: wasmill_core::store::Error) -> Error {
+        let stage = self.name.clone();
+        let error = wasmill_core::keyed::Error::Store { stage, error };
+        Error::Task { task: self.name.clone(), error }
     }
 
     /// Replaces the operator of a stage.
@@ -407,42 +335,5 @@ impl Saved {
 
     pub(super) fn is_ended(&self) -> bool {
         self.ended
-    }
-}
-
-/// The wanted rows of a frame: moved where they are all of it and nobody else has it, else copied.
-fn records_of(frame: Arc<Frame>, first: usize, end: usize, carried: bool) -> Records {
-    let base = frame.base_offset;
-    let of = frame.records().expect("the caller has looked");
-    let (rows, end) = (of.timestamps.len(), end.min(of.timestamps.len()));
-    let offsets = (first..end).map(|row| (base + row as u64) as i64).collect();
-    let frame = match Arc::try_unwrap(frame) {
-        Ok(Frame { body: Body::Records(all), .. }) if (first, end) == (0, rows) => {
-            let wasmill_log::Records { timestamps, mut clocks, keys, values, headers } = all;
-            if !carried {
-                clocks.clear();
-            }
-            return Records { timestamps, clocks, keys, values, headers, offsets };
-        }
-        Ok(frame) => Arc::new(frame),
-        Err(frame) => frame,
-    };
-    let of = frame.records().expect("the caller has looked");
-    let column = |column: &Column| {
-        let mut part = Column::default();
-        part.extend_range(column, first..end);
-        part
-    };
-    Records {
-        timestamps: of.timestamps[first..end].to_vec(),
-        clocks: if carried { of.clocks[first..end].to_vec() } else { Vec::new() },
-        keys: column(&of.keys),
-        values: column(&of.values),
-        headers: of.headers.as_ref().map(|headers| {
-            let mut part = Headers::default();
-            (first..end).for_each(|row| part.push_row_of(headers, row));
-            part
-        }),
-        offsets,
     }
 }

@@ -21,6 +21,10 @@ pub(super) struct Topic {
     pub(super) external: bool,
     /// Whether nothing but this pipeline needs what has been read.
     pub(super) internal: bool,
+    /// Whether the pipeline reads it with the watermarks that it wrote along.
+    pub(super) carried: bool,
+    /// Its number among the topics that the pipeline file declares.
+    pub(super) declared: Option<usize>,
     pub(super) retention_bytes: Option<u64>,
 }
 
@@ -38,6 +42,12 @@ pub(super) struct Sub {
 }
 
 impl Sub {
+    /// One without stages and tasks.
+    #[cfg(test)]
+    pub(super) fn bare(id: usize, partitions: u32, inputs: Vec<InputFrom>) -> Self {
+        Self { id, partitions, inputs, stages: Vec::new(), tasks: Vec::new(), first_producer: 0 }
+    }
+
     /// The producer number of a way out of a task.
     pub(super) fn producer(&self, edge: usize, task: u32) -> u32 {
         self.first_producer + edge as u32 * self.partitions + task
@@ -54,6 +64,8 @@ impl Topology {
                 partitions: t.partitions,
                 external: matches!(t.kind, TopicKind::External { .. }),
                 internal: matches!(t.kind, TopicKind::Repartition { .. }),
+                carried: false,
+                declared: pipeline.topics.iter().position(|d| d.name == t.name),
                 retention_bytes: t.retention_bytes,
             })
             .collect();
@@ -67,6 +79,9 @@ impl Topology {
                 InputFrom::Source(_) => None,
             })
             .collect();
+        for topic in &carried {
+            topics[*topic].carried = true;
+        }
         // Ways out first, then producers, then inputs: each needs what comes before.
         let mut outs = Vec::new();
         for sub in &plan.subtopologies {
@@ -262,6 +277,8 @@ fn topic_named(name: &str, topics: &mut Vec<Topic>) -> usize {
         partitions: 1,
         external: false,
         internal: false,
+        carried: false,
+        declared: None,
         retention_bytes: None,
     });
     topics.len() - 1

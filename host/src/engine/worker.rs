@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmill_core::metrics;
 use wasmill_core::operator::Operator;
 
-use super::Error;
 use super::cut::Cut;
-use super::task::{Run, Saved};
+use super::embedded::LogTask;
+use super::task::Saved;
+use super::{Error, shown};
+use crate::admin::figures;
 
 /// How long a worker sleeps when there is nothing to do.
 const NAP: Duration = Duration::from_micros(500);
@@ -64,16 +66,21 @@ impl Drop for Leave {
 }
 
 /// The life of a worker.
-pub(super) fn work(mut tasks: Vec<Run>, shared: &Arc<Shared>) {
+pub(super) fn work(mut tasks: Vec<LogTask>, shown: &[figures::Task], shared: &Arc<Shared>) {
     let _leave = Leave(shared.clone());
+    let mut told = Instant::now();
     let mut cuts = 0;
     let mut done = false;
     while !shared.stop.load(Ordering::Relaxed) {
         let mut worked = false;
         take_note(&mut tasks, shared);
+        if told.elapsed() >= shown::INTERVAL {
+            told = Instant::now();
+            tasks.iter().zip(shown).for_each(|(task, shown)| shown::update(&task.run, shown));
+        }
         for task in &mut tasks {
             for _ in 0..TURNS {
-                match task.work(now_ms()) {
+                match task.run.work(now_ms()) {
                     Ok(true) => worked = true,
                     Ok(false) => break,
                     Err(error) => return fail(shared, error),
@@ -86,7 +93,7 @@ pub(super) fn work(mut tasks: Vec<Run>, shared: &Arc<Shared>) {
         if worked {
             shared.work.fetch_add(1, Ordering::Relaxed);
         }
-        if !done && tasks.iter().all(|t| t.ended) {
+        if !done && tasks.iter().all(|t| t.run.ended) {
             done = true;
             shared.work.fetch_add(1, Ordering::Relaxed);
             shared.done.fetch_add(1, Ordering::Relaxed);
@@ -103,15 +110,15 @@ pub(super) fn work(mut tasks: Vec<Run>, shared: &Arc<Shared>) {
 }
 
 /// Tells tasks what the state files have applied meanwhile, and asks for more where memory is short.
-fn take_note(tasks: &mut [Run], shared: &Shared) {
-    if tasks.iter().any(|t| t.task.is_pressed()) {
+fn take_note(tasks: &mut [LogTask], shared: &Shared) {
+    if tasks.iter().any(|t| t.run.task.is_pressed()) {
         shared.pressed.store(true, Ordering::Relaxed);
     }
     let news = shared.applications.load(Ordering::Acquire);
     for task in tasks.iter_mut().filter(|t| t.applications != news) {
         task.applications = news;
-        if let Some(epoch) = lock(&shared.applied).get(&task.name) {
-            task.task.applied(*epoch);
+        if let Some(epoch) = lock(&shared.applied).get(&task.run.name) {
+            task.run.task.applied(*epoch);
         }
     }
 }
@@ -120,9 +127,10 @@ fn fail(shared: &Shared, error: Error) {
     lock(&shared.error).get_or_insert(error);
 }
 
-fn freeze(tasks: &mut [Run], shared: &Shared) -> Result<(), Error> {
+fn freeze(tasks: &mut [LogTask], shared: &Shared) -> Result<(), Error> {
     for task in tasks.iter_mut() {
         let saved = task.freeze()?;
+        let task = &task.run;
         lock(&shared.saved).insert(task.name.clone(), saved);
         let mut stages = lock(&shared.stages);
         for (node, counts) in task.task.metrics().into_iter().enumerate() {
@@ -131,7 +139,7 @@ fn freeze(tasks: &mut [Run], shared: &Shared) -> Result<(), Error> {
         }
     }
     let mut swaps = lock(&shared.swaps);
-    for task in tasks.iter_mut() {
+    for task in tasks.iter_mut().map(|t| &mut t.run) {
         let mut i = 0;
         while i < swaps.len() {
             if swaps[i].0 == task.name {

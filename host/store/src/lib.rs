@@ -122,6 +122,11 @@ impl State {
         Ok(applied.map_or(0, |v| v.value()))
     }
 
+    /// How large the file is, in bytes; 0 when that can't be found out.
+    pub fn file_bytes(&self) -> u64 {
+        std::fs::metadata(&*self.path).map_or(0, |meta| meta.len())
+    }
+
     /// Applies packs of changes, in the order of the changelog, in one durable transaction, and
     /// notes that the changelog is applied up to `offset`.
     ///

@@ -1,9 +1,13 @@
 //! The configuration of the operator.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use wasmill_sdk::config::{Span, error};
 use wasmill_sdk::prelude::ConfigError;
 use wasmill_sdk::window::Windows;
+
+use crate::counts;
 
 /// The default of [`Config::top`].
 pub const DEFAULT_TOP: u32 = 10;
@@ -23,6 +27,8 @@ pub enum Measure {
     Users,
     /// The first of the results of another measure, all under one key.
     Top,
+    /// Records, and those that have certain fields, of anything under any key.
+    Count,
 }
 
 /// The stage's `config` table.
@@ -38,10 +44,17 @@ pub struct Config {
     /// whose results it ranks.
     #[serde(default = "no_lateness")]
     pub lateness: Span,
+    /// How often, in event time, the results of windows that are open are emitted, marked as early.
+    /// None for once, when a window closes; not for `top`.
+    pub emit_every: Option<Span>,
     /// The length of a ranking, for `top`: 1 to [`MAX_TOP`], [`DEFAULT_TOP`] when left out.
     pub top: Option<u32>,
     /// The number field that a ranking goes by, highest first, for `top`: `count` when left out.
     pub rank_by: Option<String>,
+    /// For `count`: the fields whose records are counted, as dotted paths, by the name that the count
+    /// has in the result.
+    #[serde(default)]
+    pub counts: BTreeMap<String, String>,
     /// The field of an event that names the user, for `pages`.
     #[serde(default = "user_field")]
     pub user_field: String,
@@ -75,12 +88,20 @@ impl Config {
     /// # Errors
     /// A [`ConfigError`] that names the key.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        counts::check(self)?;
         if self.measure == Measure::Top {
             if self.window.is_some() {
                 return Err(error(
                     "window",
                     "the measure \"top\" has the windows of its input (window_start_ms, \
                      window_end_ms); leave `window` out",
+                ));
+            }
+            if self.emit_every.is_some() {
+                return Err(error(
+                    "emit-every",
+                    "the measure \"top\" gets all results of a window when it closes, so there is \
+                     nothing to emit before; leave `emit-every` out",
                 ));
             }
         } else {
@@ -97,6 +118,9 @@ impl Config {
                     "is for the measure \"top\"; put a stage with that measure behind this one",
                 ));
             }
+        }
+        if self.emit_every.is_some_and(|every| every.ms() == 0) {
+            return Err(error("emit-every", "found no length of time; say for example \"1m\""));
         }
         match self.top {
             Some(top) if !(1..=MAX_TOP).contains(&top) => {

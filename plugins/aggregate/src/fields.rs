@@ -10,6 +10,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use wasmill_sdk::prelude::Rejection;
 
+use crate::tally::FINAL;
+
 /// The fields of an object in their order, values as they were written.
 pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -27,6 +29,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.0.iter().map(|(name, value)| (&**name, *value))
+    }
+
+    /// Whether this is a result of a window that was still open.
+    pub(crate) fn is_early(&self) -> bool {
+        self.0.iter().any(|(name, value)| name == FINAL && value.get() == "false")
     }
 
     fn get(&self, name: &str) -> Result<&'a RawValue, Rejection> {

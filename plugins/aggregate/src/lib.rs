@@ -1,12 +1,14 @@
 //! Figures over tumbling or hopping event-time windows: views of pages, visits, engagement of users,
 //! and rankings of any of them.
 //!
-//! Each key has its own windows; a window's result is emitted once, when it closes, with the clock
-//! of its close as event time, so that no later stage finds it late. Invariant: a record counts in
-//! every window that it belongs to and that was open at its own watermark, and is late only when all
-//! of them were closed.
+//! Each key has its own windows; a window's result is emitted when it closes, with the clock of its
+//! close as event time, so that no later stage finds it late, and with `emit-every` also while it is
+//! open. Invariant: a record counts in every window that it belongs to and that was open at its own
+//! watermark, and is late only when all of them were closed.
 
 mod config;
+mod counts;
+mod early;
 mod fields;
 mod tally;
 
@@ -20,8 +22,11 @@ use tally::{Pages, Place, Session, Tally, WINDOW_END, WINDOW_START};
 /// The map state of users seen: window start and user, without value.
 const USERS: u16 = 0;
 
-/// The one timer of a key, set to the close of its first open window.
-const TIMER: u64 = 0;
+/// The timer of a key that is set to the close of its first open window.
+const CLOSE: u64 = 0;
+
+/// The timer of a key that is set to its next early results, if there are to be any.
+const EARLY: u64 = 1;
 
 /// The operator.
 #[derive(Debug)]
@@ -41,9 +46,13 @@ pub struct KeyState {
 
 /// What a record adds to each of its windows.
 enum Contribution<'a> {
-    View { user: std::borrow::Cow<'a, str> },
+    View {
+        user: std::borrow::Cow<'a, str>,
+    },
     Visit(Session),
     Place(Place),
+    /// Which of the configured fields it has.
+    Record(Vec<bool>),
 }
 
 /// The key of a user's entries in the map state: the start of the window, and the user.
@@ -63,7 +72,9 @@ impl Keyed for Aggregate {
                 }],
                 outputs: vec![OutputPort {
                     name: "out".into(),
-                    summary: "One result for each key and window, when the window closes.".into(),
+                    summary: "The result of each key and window, when the window closes, and \
+                              before that if asked for."
+                        .into(),
                     ..OutputPort::default()
                 }],
             },
@@ -106,6 +117,10 @@ impl Keyed for Aggregate {
     ) -> Result<(), Rejection> {
         record.key_text()?;
         let fields = Fields::read(record.bytes()?)?;
+        if self.config.measure == Measure::Top && fields.is_early() {
+            // The final result of the window is still to come.
+            return Ok(());
+        }
         let contribution = self.contribution(&fields)?;
         let watermark = record.watermark();
         let due_before = self.due(state);
@@ -123,16 +138,23 @@ impl Keyed for Aggregate {
             return Err(self.late(window, watermark));
         }
         if let Some(due) = self.due(state).filter(|due| due_before != Some(*due)) {
-            ctx.set_timer(TIMER, due);
+            ctx.set_timer(CLOSE, due);
+        }
+        if counted {
+            self.set_early(state, watermark, ctx);
         }
         Ok(())
     }
 
     fn on_timer(&self, timer: &Timer<'_>, state: &mut State<KeyState>, ctx: &mut Context<'_, '_>) {
         let key = timer.key_text();
+        if timer.tag == EARLY {
+            return self.emit_early(timer.time, &key, state, ctx);
+        }
+        let is_final = self.config.emit_every.map(|_| true);
         while self.due(state).is_some_and(|due| due <= timer.watermark) {
             let (window, tally) = state.open.remove(0);
-            ctx.to(0).write(|out| tally.write(out, window, &key));
+            ctx.to(0).write(|out| tally.write(out, window, &key, is_final));
             if matches!(tally, Tally::Pages(_)) {
                 let end = window.start.checked_add(1).map(entry_prefix);
                 let start = entry_prefix(window.start);
@@ -140,7 +162,7 @@ impl Keyed for Aggregate {
             }
         }
         match self.due(state) {
-            Some(due) => ctx.set_timer(TIMER, due),
+            Some(due) => ctx.set_timer(CLOSE, due),
             None => state.clear(),
         }
     }
@@ -155,6 +177,7 @@ impl Aggregate {
                 duration: fields.count(&self.config.duration_field)?,
             }),
             Measure::Top => Contribution::Place(Place::of(fields, &self.rank_by)?),
+            Measure::Count => Contribution::Record(counts::present(&self.config, fields)),
         })
     }
 
@@ -193,6 +216,9 @@ impl Aggregate {
             (Tally::Users(users), Contribution::Visit(session)) => users.add(*session),
             (Tally::Top(places), Contribution::Place(place)) => {
                 tally::rank(places, place, self.top);
+            }
+            (Tally::Count(counts), Contribution::Record(present)) => {
+                counts.add(&self.config, present);
             }
             _ => {
                 return Err(Rejection::invalid(format!(

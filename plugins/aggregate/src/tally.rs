@@ -7,11 +7,15 @@ use wasmill_sdk::prelude::Rejection;
 use wasmill_sdk::window::Window;
 
 use crate::config::Measure;
+use crate::counts::Counts;
 use crate::fields::Fields;
 
 /// The names of the fields that hold a result's window.
 pub(crate) const WINDOW_START: &str = "window_start_ms";
 pub(crate) const WINDOW_END: &str = "window_end_ms";
+
+/// The name of the field that tells early results from final ones.
+pub(crate) const FINAL: &str = "final";
 
 /// What is counted in a window, by measure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,7 @@ pub(crate) enum Tally {
     Visits(Visits),
     Users(Users),
     Top(Vec<Place>),
+    Count(Counts),
 }
 
 /// Views of a page.
@@ -53,7 +58,8 @@ pub(crate) struct Users {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Place {
     score: f64,
-    /// The fields of the record but those of its window, as JSON without the braces.
+    /// The fields of the record but those of its window and how final it is, as JSON without the
+    /// braces.
     fields: String,
 }
 
@@ -66,7 +72,7 @@ impl Place {
         let score = record.number(rank_by)?;
         let mut fields = String::new();
         for (name, value) in record.iter() {
-            if [WINDOW_START, WINDOW_END, "rank"].contains(&name) {
+            if [WINDOW_START, WINDOW_END, FINAL, "rank"].contains(&name) {
                 continue;
             }
             if !fields.is_empty() {
@@ -99,11 +105,19 @@ impl Tally {
             Measure::Visits => Self::Visits(Visits::default()),
             Measure::Users => Self::Users(Users::default()),
             Measure::Top => Self::Top(Vec::new()),
+            Measure::Count => Self::Count(Counts::default()),
         }
     }
 
-    /// Writes the result of a window as JSON. `key` is the page or the user.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, window: Window, key: &str) {
+    /// Writes the result of a window as JSON. `key` is the page or the user; `is_final` is told in a
+    /// last field, where there is one.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        window: Window,
+        key: &str,
+        is_final: Option<bool>,
+    ) {
         let (window_start_ms, window_end_ms) = (window.start, window.end);
         let written = match self {
             Self::Pages(Pages { count, unique_users }) => serde_json::to_writer(
@@ -114,6 +128,7 @@ impl Tally {
                     page: key,
                     count: *count,
                     unique_users: *unique_users,
+                    is_final,
                 },
             ),
             Self::Visits(v) => serde_json::to_writer(
@@ -127,6 +142,7 @@ impl Tally {
                     max_pages: v.max_events,
                     max_time_ms: v.max_duration,
                     bounces: v.bounces,
+                    is_final,
                 },
             ),
             Self::Users(u) => serde_json::to_writer(
@@ -138,8 +154,10 @@ impl Tally {
                     visits: u.visits,
                     events: u.events,
                     duration_ms: u.duration,
+                    is_final,
                 },
             ),
+            Self::Count(counts) => counts.write(out, window, key, is_final),
             Self::Top(places) => {
                 write_ranking(out, window, places);
                 Ok(())
@@ -184,6 +202,8 @@ struct PagesResult<'a> {
     page: &'a str,
     count: u64,
     unique_users: u64,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    is_final: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -196,6 +216,8 @@ struct VisitsResult {
     max_pages: u64,
     max_time_ms: u64,
     bounces: u64,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    is_final: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -206,6 +228,8 @@ struct UsersResult<'a> {
     visits: u64,
     events: u64,
     duration_ms: u64,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    is_final: Option<bool>,
 }
 
 fn write_ranking(out: &mut Vec<u8>, window: Window, places: &[Place]) {
@@ -249,7 +273,7 @@ mod tests {
     #[test]
     fn a_place_has_the_fields_of_its_record_but_those_of_the_window() {
         let json =
-            br#"{"window_start_ms":0,"window_end_ms":5,"rank":9,"p\"":{"a": 1},"count":-2e1}"#;
+            br#"{"window_start_ms":0,"window_end_ms":5,"rank":9,"final":true,"p\"":{"a": 1},"count":-2e1}"#;
         let place = Place::of(&Fields::read(json).unwrap(), "count").unwrap();
         assert_eq!(place, Place { score: -20.0, fields: r#""p\"":{"a": 1},"count":-2e1"#.into() });
         let mut out = Vec::new();

@@ -120,6 +120,14 @@ impl Keys {
         }
     }
 
+    /// Whether the row of a key has changed since the store last applied it.
+    pub fn is_unapplied(&self, key: &[u8]) -> bool {
+        let (hash, entries) = (self.hash(key), &self.entries);
+        let found = self.table.find(hash, |id| *entries[*id as usize].key == *key);
+        let changed = found.is_some_and(|id| entries[*id as usize].dirty > self.applied);
+        changed || self.gone.holds(hash, key)
+    }
+
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.applied = self.applied.max(epoch);

@@ -7,6 +7,7 @@ mod clocks;
 mod facts;
 mod moves;
 mod pass;
+mod rewrite;
 mod ways;
 
 use wasmill_abi::{RejectionKind, WATERMARK_END, WATERMARK_START};

@@ -41,6 +41,12 @@ pub enum CommitError {
         /// What Kafka or librdkafka says.
         why: String,
     },
+    /// Nothing is committed: Kafka refuses a record, and would again. Abort, and give up.
+    #[error("Kafka refuses a record: {why}")]
+    Refused {
+        /// The topic, the partition and what Kafka or librdkafka says.
+        why: String,
+    },
     /// Nothing is committed, and this producer is of no use any more: make a new one.
     #[error("the producer has failed for good: {why}")]
     Fatal {
@@ -73,8 +79,29 @@ impl CommitError {
         why: String,
     ) -> Self {
         let why = format!("{topic}/{partition}: a record was not delivered: {why}");
-        if is_fenced(code) { Self::Fenced { why } } else { Self::Abortable { why } }
+        if is_fenced(code) {
+            Self::Fenced { why }
+        } else if is_refused(code) {
+            Self::Refused { why }
+        } else {
+            Self::Abortable { why }
+        }
     }
+}
+
+/// Whether sending the same record again would be answered in the same way.
+pub(super) fn is_refused(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(
+        code,
+        E::MessageSizeTooLarge
+            | E::InvalidMessageSize
+            | E::InvalidRecord
+            | E::InvalidTimestamp
+            | E::InvalidTopic
+            | E::PolicyViolation
+            | E::TopicAuthorizationFailed
+    )
 }
 
 /// Whether another producer has taken over.
@@ -114,6 +141,12 @@ mod tests {
         assert_eq!(judged(E::IllegalGeneration, false, true), CommitError::Stale { why: why() });
         assert_eq!(judged(E::UnknownMemberId, false, true), CommitError::Stale { why: why() });
         assert_eq!(judged(E::MessageTimedOut, false, true), CommitError::Abortable { why: why() });
+        let delivery = |code| CommitError::of_delivery("t", 3, code, "why".to_owned());
+        let why = || "t/3: a record was not delivered: why".to_owned();
+        assert_eq!(delivery(E::MessageSizeTooLarge), CommitError::Refused { why: why() });
+        assert_eq!(delivery(E::MessageTimedOut), CommitError::Abortable { why: why() });
+        assert_eq!(delivery(E::Fenced), CommitError::Fenced { why: why() });
+        let why = || "why".to_owned();
         assert_eq!(judged(E::Fatal, true, true), CommitError::Fatal { why: why() });
         assert_eq!(judged(E::State, false, false), CommitError::Fatal { why: why() });
     }

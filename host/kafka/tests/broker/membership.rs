@@ -134,3 +134,53 @@ fn a_static_member_keeps_its_partitions_over_a_restart() {
     assert_eq!(until_assigned(&mut member).len(), 2);
     assert_eq!(member.metadata().unwrap().generation(), generation, "nobody else had to move");
 }
+
+#[test]
+fn others_see_what_each_member_of_a_group_has() {
+    let Some(mut corner) = corner("others_see_members") else { return };
+    let topic = corner.topic("t", 3);
+    let admin = corner.admin();
+    let group = corner.name.clone();
+    let seen = || loop {
+        match admin.members(&group, TIMEOUT) {
+            // A new broker takes a while until it coordinates groups.
+            Err(error) if error.is_retriable() => std::thread::sleep(Duration::from_millis(100)),
+            seen => break seen.unwrap(),
+        }
+    };
+    assert_eq!(seen(), None, "there is no such group");
+    let mut join = |name: &str| {
+        corner.settings.consumer.insert("client.id".to_owned(), name.to_owned());
+        corner.join(&topic, Strategy::Cooperative)
+    };
+    let mut members = [join("first"), join("second")];
+    let mut owned: [BTreeSet<(String, u32)>; 2] = Default::default();
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let [first, second] = &mut members;
+        let (who, event) = next_event(&mut [first, second]);
+        members[who].acknowledge(&event).unwrap();
+        match event {
+            Event::Assigned(partitions) => owned[who].extend(partitions),
+            Event::Revoked(partitions) => owned[who].retain(|p| !partitions.contains(p)),
+            other => panic!("{other:?}"),
+        }
+        if owned.iter().all(|owned| !owned.is_empty())
+            && owned.iter().map(BTreeSet::len).sum::<usize>() == 3
+        {
+            break;
+        }
+    }
+    loop {
+        let seen = seen().unwrap_or_default();
+        let of = |name: &str| -> BTreeSet<_> {
+            let those = seen.iter().filter(|m| m.client_id == name);
+            those.flat_map(|m| m.partitions.iter().cloned()).collect()
+        };
+        if [of("first"), of("second")] == owned && seen.len() == 2 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "found {seen:?}, expected {owned:?}");
+        members.iter_mut().for_each(|m| drop(m.poll(Duration::from_millis(20))));
+    }
+}

@@ -96,6 +96,27 @@ pub enum Body {
 }
 
 impl Frame {
+    /// Appends a frame of records, at offset 0, to `out`: a frame outside of a log.
+    pub fn write_records(out: &mut Vec<u8>, producer: u32, records: &Records) {
+        let start = out.len();
+        encode_records(out, 0, producer, records).close(&mut out[start..], 0);
+    }
+
+    /// Appends a frame of a watermark, at offset 0, to `out`: a frame outside of a log.
+    pub fn write_watermark(out: &mut Vec<u8>, producer: u32, watermark: i64, idle: bool) {
+        let start = out.len();
+        encode_watermark(out, 0, producer, watermark, idle).close(&mut out[start..], 0);
+    }
+
+    /// Reads a frame from the beginning of `bytes`.
+    ///
+    /// # Errors
+    /// What was found and what was expected, when the bytes are damaged or no frame.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        decode(bytes)
+            .map_err(|d| format!("byte {}: found {}, expected {}", d.byte, d.found, d.expected))
+    }
+
     /// The offset that follows the last record.
     pub fn end_offset(&self) -> u64 {
         self.base_offset + self.records().map_or(0, |r| r.len() as u64)

@@ -3,11 +3,14 @@
 //! Invariant: an item of a kind has the same index in [`Names`] and in the pipeline, also when there
 //! are problems in it; a pipeline with a problem never leaves this module.
 
+mod kafka;
+mod properties;
 mod references;
 mod settings;
 mod sinks;
 mod sources;
 mod stages;
+mod start;
 mod topics;
 mod whole;
 
@@ -48,7 +51,9 @@ fn read(file: &Path, folder: &Path, problems: &Problems<'_>) -> Pipeline {
     let top = Section::new(problems, String::new(), root.origin, root)
         .expect("the root of a TOML document is a table");
     let name = settings::name(&top);
-    let engine = settings::engine(top.section("engine"), folder);
+    let kafka = kafka::kafka(top.section("kafka"), &name);
+    let on_kafka = top.has("kafka");
+    let engine = settings::engine(top.section("engine"), folder, on_kafka);
     let rejects = settings::rejects(top.section("rejects"), &settings::default_rejects());
     let sources = items(&top, "source");
     let topics = items(&top, "topic");
@@ -60,7 +65,11 @@ fn read(file: &Path, folder: &Path, problems: &Problems<'_>) -> Pipeline {
         name,
         file: file.to_owned(),
         engine,
-        sources: sources.into_iter().map(|(name, s)| sources::source(name, s, folder)).collect(),
+        kafka,
+        sources: sources
+            .into_iter()
+            .map(|(name, s)| sources::source(name, s, folder, on_kafka))
+            .collect(),
         topics: topics.into_iter().map(|(name, s)| topics::topic(name, s, &names)).collect(),
         stages: stages
             .into_iter()

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kafka::listen_address;
 use super::{MAX_MS, is_topic_name};
 use crate::document::{Origin, Value};
 use crate::section::{Found, Section};
@@ -23,14 +24,16 @@ pub(super) fn name(top: &Section<'_>) -> String {
     name.value.to_owned()
 }
 
-pub(super) fn engine(section: Option<Section<'_>>, folder: &Path) -> Engine {
+/// The table `[engine]`; `kafka` says whether the pipeline runs on Kafka.
+pub(super) fn engine(section: Option<Section<'_>>, folder: &Path, kafka: bool) -> Engine {
     let mut engine = Engine {
         workers: None,
-        checkpoint_interval_ms: 1_000,
+        checkpoint_interval_ms: if kafka { 100 } else { 1_000 },
         batch_records: 1_000,
         cache_bytes: 512 << 20,
         partitions: 4,
         plugins: vec![folder.to_owned()],
+        admin: None,
     };
     let Some(section) = section else { return engine };
     engine.workers = section.integer("workers", 1..=256);
@@ -50,6 +53,7 @@ pub(super) fn engine(section: Option<Section<'_>>, folder: &Path) -> Engine {
     if let Some(folders) = section.strings("plugins") {
         engine.plugins = folders.into_iter().map(|f| resolve(folder, f)).collect();
     }
+    engine.admin = listen_address(&section, "admin");
     section.finish();
     engine
 }

@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use super::settings::{base, field, policy, topic_name};
+use super::start::start;
 use crate::section::Section;
-use crate::{Compression, Encoding, Format, Pattern, Source, SourceKind, Start};
+use crate::{Compression, Encoding, Format, LostOffsets, Pattern, Source, SourceKind};
+
+/// The keys that only sources of type `topic` have.
+const OF_TOPICS: [&str; 3] = ["topic", "start", "lost-offsets"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
@@ -13,7 +17,8 @@ enum Type {
     Topic,
 }
 
-pub(super) fn source(name: String, section: Section<'_>, folder: &Path) -> Source {
+/// A source; `kafka` says whether the pipeline runs on Kafka.
+pub(super) fn source(name: String, section: Section<'_>, folder: &Path, kafka: bool) -> Source {
     let given = section
         .choice("type", &[("file", Type::File), ("stdin", Type::Stdin), ("topic", Type::Topic)]);
     let inferred = match (section.has("path"), section.has("topic")) {
@@ -33,7 +38,7 @@ pub(super) fn source(name: String, section: Section<'_>, folder: &Path) -> Sourc
         kind: match kind {
             Type::File => file(&section, folder),
             Type::Stdin => SourceKind::Stdin { encoding: encoding(&section) },
-            Type::Topic => topic(&section),
+            Type::Topic => topic(&section, kafka),
         },
         policy: policy(&section),
         bounded: section.boolean("bounded").unwrap_or(kind != Type::Topic),
@@ -45,10 +50,10 @@ pub(super) fn source(name: String, section: Section<'_>, folder: &Path) -> Sourc
             }
         };
         match kind {
-            Type::File => forbid(&["topic", "start"], "\"topic\""),
+            Type::File => forbid(&OF_TOPICS, "\"topic\""),
             Type::Stdin => {
                 forbid(&["path"], "\"file\"");
-                forbid(&["topic", "start"], "\"topic\"");
+                forbid(&OF_TOPICS, "\"topic\"");
             }
             Type::Topic => {
                 forbid(&["path"], "\"file\"");
@@ -57,7 +62,7 @@ pub(super) fn source(name: String, section: Section<'_>, folder: &Path) -> Sourc
             }
         }
     } else {
-        for key in ["path", "topic", "start"] {
+        for key in ["path"].iter().chain(&OF_TOPICS) {
             section.get(key);
         }
     }
@@ -85,7 +90,7 @@ fn file(section: &Section<'_>, folder: &Path) -> SourceKind {
     SourceKind::File { paths, encoding: encoding(section) }
 }
 
-fn topic(section: &Section<'_>) -> SourceKind {
+fn topic(section: &Section<'_>, kafka: bool) -> SourceKind {
     if !section.has("topic") {
         section.missing("topic", "write topic = \"NAME\"");
     }
@@ -93,10 +98,15 @@ fn topic(section: &Section<'_>) -> SourceKind {
     if let Some(name) = topic {
         topic_name(section, "topic", name);
     }
-    let starts = [("earliest", Start::Earliest), ("latest", Start::Latest)];
+    let lost = [
+        ("fail", LostOffsets::Fail),
+        ("earliest", LostOffsets::Earliest),
+        ("latest", LostOffsets::Latest),
+    ];
     SourceKind::Topic {
         topic: topic.map_or_else(String::new, |t| t.value.to_owned()),
-        start: section.choice("start", &starts).map_or(Start::Earliest, |s| s.value),
+        start: start(section, kafka),
+        lost_offsets: section.choice("lost-offsets", &lost).map_or(LostOffsets::Fail, |l| l.value),
     }
 }
 

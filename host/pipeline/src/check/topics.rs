@@ -1,5 +1,7 @@
 //! The tables `[topic.NAME]`.
 
+use super::kafka::replication;
+use super::properties::properties;
 use super::references::{Names, feeds};
 use super::settings::key_by;
 use crate::Topic;
@@ -13,6 +15,8 @@ pub(super) fn topic(name: String, section: Section<'_>, names: &Names) -> Topic 
         partitions: section.integer("partitions", 1..=1_024),
         key_by: key_by(&section),
         retention_bytes: section.bytes("retention-bytes", 1 << 20..=1 << 50),
+        replication: replication(&section),
+        config: properties(&section, "config"),
     };
     if topic.key_by.is_some() && !section.has("from") {
         let help = "add from, or remove key-by";

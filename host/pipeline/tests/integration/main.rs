@@ -3,6 +3,7 @@
 
 mod catalog;
 mod golden;
+mod kafka;
 mod mutation;
 mod options;
 mod planning;

@@ -5,17 +5,21 @@
 
 mod task;
 
+pub(super) use task::open_stage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use wasmill_core::layout::InputClock;
 use wasmill_log::{Log, Partition, Retention, TopicOptions};
 
 use super::apply::Follower;
+use super::embedded::LogTask;
 use super::prepare::Prepared;
 use super::retention::Readers;
-use super::task::{Run, Saved};
+use super::task::Saved;
 use super::topology::{Sub, Topic, Topology};
 use super::{Error, Options};
 use crate::runtime::Kind;
@@ -68,7 +72,7 @@ impl Payload {
 
 /// Everything a run has open.
 pub(super) struct Opened {
-    pub(super) tasks: Vec<Run>,
+    pub(super) tasks: Vec<LogTask>,
     pub(super) followers: Vec<Follower>,
     pub(super) outputs: Vec<sink::Output>,
     /// Who reads each partition of the topics.
@@ -107,18 +111,21 @@ pub(super) fn open(
         for partition in 0..sub.partitions {
             let name = format!("{}-{partition}", sub.id);
             let saved = payload.tasks.get(&name);
-            let mut run =
+            let mut task =
                 task::open(prepared, options, log, sub, partition, budget, &topics, &mut opened)?;
+            let run = &mut task.run;
             run.sinks = sinks.remove(&(sub.id, partition)).unwrap_or_default();
             for (i, from) in sub.inputs.iter().enumerate() {
                 let place = saved.and_then(|s| s.place(i));
-                let input = task::open_input(prepared, from, partition, place, &topics)?;
+                let clock = &run.task.layout().inputs[i].clock;
+                let carried = matches!(clock, InputClock::Carried(_));
+                let input = task::open_input(prepared, from, partition, carried, place, &topics)?;
                 run.inputs.push(input);
             }
             if let Some(saved) = saved {
                 run.restore(saved);
             }
-            opened.tasks.push(run);
+            opened.tasks.push(task);
         }
     }
     for readers in &opened.readers {
@@ -127,7 +134,7 @@ pub(super) fn open(
     Ok(opened)
 }
 
-fn is_keyed(prepared: &Prepared, stage: usize) -> bool {
+pub(super) fn is_keyed(prepared: &Prepared, stage: usize) -> bool {
     prepared.plugins[stage].component.kind == Kind::Keyed
 }
 

@@ -18,8 +18,10 @@ use wasmill_pipeline::{OnFailure, SourceKind, Start};
 
 use super::{Opened, SEGMENT_BYTES, Topics, is_keyed};
 use crate::engine::apply::Follower;
+use crate::engine::embedded::{LogOutlet, LogTask, Out};
+use crate::engine::feed::{Feed, Lines, Place, Topic};
 use crate::engine::prepare::Prepared;
-use crate::engine::task::{Feed, Input, Out, Place, Run};
+use crate::engine::task::{Input, Run};
 use crate::engine::topology::Sub;
 use crate::engine::{Error, Options};
 use crate::store::State;
@@ -34,7 +36,7 @@ pub(super) fn open(
     budget: usize,
     topics: &Topics,
     opened: &mut Opened,
-) -> Result<Run, Error> {
+) -> Result<LogTask, Error> {
     let name = format!("{}-{partition}", sub.id);
     let epoch = log.epoch() + 1;
     let keyed = sub.stages.iter().any(|i| is_keyed(prepared, *i));
@@ -42,7 +44,7 @@ pub(super) fn open(
     let pages = budget / 8 * sub.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
     let budget = budget - budget / 8;
     let mut cold: Arc<dyn Cold> = Nothing::shared();
-    let (mut changelog, mut state) = (None, None);
+    let mut changelog = None;
     if keyed {
         let topic = format!("{}-{}-changelog", prepared.pipeline.name, sub.id);
         let options_ = TopicOptions { segment_bytes: SEGMENT_BYTES, retention: Retention::Forever };
@@ -55,7 +57,6 @@ pub(super) fn open(
         follower.catch_up(follower.changelog.end_offset())?;
         cold = Arc::new(follower.state.clone());
         changelog = Some(follower.changelog.clone());
-        state = Some(follower.state.clone());
         opened.followers.push(follower);
     }
     let mut stages = Vec::new();
@@ -72,22 +73,19 @@ pub(super) fn open(
             producer: sub.producer(e, partition),
         })
         .collect();
-    let mut run = Run::new(
+    let run = Run::new(
         name,
         sub.id,
         sub.stages.clone(),
         Task::new(layout, stages),
-        outs,
-        epoch,
+        LogOutlet { outs, epoch },
         prepared.pipeline.engine.batch_records as usize,
         options.progress.clone(),
     );
-    run.changelog = changelog;
-    run.state = state;
-    Ok(run)
+    Ok(LogTask { run, changelog, applications: 0 })
 }
 
-fn open_stage(
+pub(in crate::engine) fn open_stage(
     prepared: &Prepared,
     index: usize,
     node: u16,
@@ -127,29 +125,30 @@ pub(super) fn open_input(
     prepared: &Prepared,
     from: &InputFrom,
     partition: u32,
+    carried: bool,
     place: Option<&Place>,
     topics: &Topics,
-) -> Result<Input, Error> {
+) -> Result<Input<Box<dyn Feed + Send>>, Error> {
     if matches!(place, Some(Place::Ended)) {
-        return Ok(Input::new(Feed::Ended, None));
+        return Ok(Input::ended());
     }
     let idle = |ms: Option<i64>| ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
     match from {
         InputFrom::Source(index) => {
             let source = &prepared.pipeline.sources[*index];
             let Some(part) = prepared.sources[*index].get(partition as usize) else {
-                return Ok(Input::new(Feed::Ended, None));
+                return Ok(Input::ended());
             };
             let position = match place {
                 Some(Place::Source(position)) => Some(position.clone()),
                 _ => None,
             };
-            let reader = part.open(position)?;
-            Ok(Input::new(Feed::Source(Box::new(reader)), idle(source.policy.idle_timeout_ms)))
+            let lines = Lines(part.open(position)?);
+            Ok(Input::new(Box::new(lines), idle(source.policy.idle_timeout_ms)))
         }
         InputFrom::Topic(index) => {
             let Some(part) = topics[*index].get(partition as usize) else {
-                return Ok(Input::new(Feed::Ended, None));
+                return Ok(Input::ended());
             };
             let source = match prepared.plan.topics.get(*index).map(|t| t.kind) {
                 Some(TopicKind::External { source: Some(source) }) => {
@@ -165,9 +164,9 @@ pub(super) fn open_input(
                 _ => Position::start(),
             };
             let until = source.filter(|s| s.bounded).map(|_| part.end_offset());
-            let reader = part.reader(place);
+            let topic = Topic::new(part.clone(), place, until, carried);
             let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
-            Ok(Input::new(Feed::Topic { reader, until, place }, idle_after))
+            Ok(Input::new(Box::new(topic), idle_after))
         }
     }
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod counts;
 #[path = "../../../sessionize/tests/integration/driver.rs"]
 mod driver;
+mod early;
 mod measures;
 mod properties;
 mod rules;

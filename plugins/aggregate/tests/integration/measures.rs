@@ -5,7 +5,7 @@ use crate::{onward, results};
 use aggregate::Aggregate;
 
 fn run(config: &str, inputs: &[Input]) -> Driver<Aggregate> {
-    let driver = Driver::run(config, inputs);
+    let mut driver = Driver::run(config, inputs);
     assert!(driver.keys_kept().is_empty(), "something is left behind the end of the input");
     driver
 }
@@ -40,9 +40,9 @@ fn users_of_overlapping_windows_are_kept_apart_and_forgotten_at_the_close() {
         Driver::<Aggregate>::new(r#"{"measure":"pages","window":{"size":10,"hop":5}}"#);
     driver.batch(&[view("/a", -1, "ann"), view("/a", 1, "ann"), view("/a", 1, "bob")], -2);
     // One in [-10, 0), two each in [-5, 5) and [0, 10).
-    assert_eq!(driver.entries(), 5);
+    assert_eq!(driver.harness.entries("/a", 0).len(), 5);
     driver.batch(&[], 4);
-    assert_eq!(driver.entries(), 2, "only the last window is open");
+    assert_eq!(driver.harness.entries("/a", 0).len(), 2, "only the last window is open");
     assert_eq!(
         results(&driver),
         [
@@ -160,10 +160,10 @@ fn a_batch_of_pages_reads_its_users_at_once() {
     let mut driver = Driver::<Aggregate>::new(config);
     driver.feed(&inputs, &[100], 3_600_000);
     // Once for each of two batches; and in each the escaped user, of three windows at two pages.
-    assert_eq!(driver.reads, 2 + 2 * 3 * 2);
+    assert_eq!(driver.harness.usage().map_reads, 2 + 2 * 3 * 2);
     assert_eq!(driver.rejected.len(), 8);
     driver.feed(&inputs[..3], &[3], 10_000_000);
-    assert_eq!(driver.reads, 2 + 2 * 3 * 2 + 1);
+    assert_eq!(driver.harness.usage().map_reads, 2 + 2 * 3 * 2 + 1);
     let counts: Vec<_> = driver
         .values(0)
         .iter()

@@ -10,7 +10,7 @@ use aggregate::Aggregate;
 use wasmill_sdk::abi::{RejectionKind, WATERMARK_END};
 
 /// Records in disorder that fit every measure: a user, a session's figures, a result's window.
-fn records(count: usize) -> impl Strategy<Value = Vec<Input>> {
+pub fn records(count: usize) -> impl Strategy<Value = Vec<Input>> {
     let back = prop_oneof![5 => Just(0_i64), 3 => 0..8_i64, 1 => 0..60_i64];
     let record = (0..3_usize, 0..6_i64, back, "[a-d]", 1..5_u64, 0..9_i64);
     (prop::collection::vec(record, 0..count), 0..12_i64).prop_map(|(records, delay)| {
@@ -32,10 +32,12 @@ fn records(count: usize) -> impl Strategy<Value = Vec<Input>> {
 
 fn configs() -> impl Strategy<Value = String> {
     let measure = prop_oneof![Just("pages"), Just("visits"), Just("users")];
-    let windowed = (measure, 1..20_i64, 1..20_i64, 0..20_i64, 0..6_i64).prop_map(
-        |(measure, size, hop, offset, lateness)| {
+    let early = prop::option::of(1..25_i64);
+    let windowed = (measure, 1..20_i64, 1..20_i64, 0..20_i64, 0..6_i64, early).prop_map(
+        |(measure, size, hop, offset, lateness, early)| {
             let window = format!(r#"{{"size":{size},"hop":{hop},"offset":{offset}}}"#);
-            format!(r#"{{"measure":"{measure}","window":{window},"lateness":{lateness}}}"#)
+            let early = early.map_or(String::new(), |every| format!(r#","emit-every":{every}"#));
+            format!(r#"{{"measure":"{measure}","window":{window},"lateness":{lateness}{early}}}"#)
         },
     );
     let top = (1..4, 0..6).prop_map(|(top, lateness)| {

@@ -55,7 +55,7 @@ fn the_timer_is_set_once_for_a_window() {
     let inputs: Vec<_> = (0..100).map(|t| at(t, t - 1)).collect();
     let mut driver = Driver::<Aggregate>::new(config);
     driver.feed(&inputs, &[1], 98);
-    assert_eq!((driver.timers_set, driver.outputs.len()), (1, 0));
+    assert_eq!((driver.harness.usage().timers_set, driver.outputs.len()), (1, 0));
     driver.batch(&[], 99);
     assert_eq!(driver.values(0)[0]["count"], 100);
 }
@@ -63,7 +63,7 @@ fn the_timer_is_set_once_for_a_window() {
 #[test]
 fn what_a_measure_needs_and_does_not_find_is_invalid() {
     let rejected = |config: &str, value: &str| {
-        let driver = Driver::<Aggregate>::run(config, &[Input::new("k", 0, value)]);
+        let mut driver = Driver::<Aggregate>::run(config, &[Input::new("k", 0, value)]);
         assert!(driver.keys_kept().is_empty() && driver.outputs.is_empty());
         (driver.rejected[0].kind, driver.rejected[0].reason.clone())
     };
@@ -92,6 +92,8 @@ fn a_configuration_that_makes_no_sense_is_refused_by_key() {
     assert_eq!(refused(r#"{"measure":"visits","window":{"size":1},"top":3}"#), "top");
     assert_eq!(refused(r#"{"measure":"users","window":{"size":1},"rank-by":"x"}"#), "rank-by");
     assert_eq!(refused(r#"{"measure":"top","top":0}"#), "top");
+    assert_eq!(refused(r#"{"measure":"top","emit-every":"1m"}"#), "emit-every");
+    assert_eq!(refused(r#"{"measure":"users","window":{"size":1},"emit-every":0}"#), "emit-every");
     assert_eq!(refused(r#"{"measure":"sum"}"#), "measure");
 }
 
@@ -122,6 +124,16 @@ fn the_example_of_the_readme_is_what_comes_out() {
     let config = r#"{"measure":"pages","window":{"size":"1h","hop":"30m"}}"#;
     let pages = Driver::<Aggregate>::run(config, &inputs);
     assert_eq!(results(&pages), *output);
+    let early: Vec<_> = readme.split("```text\n").nth(1).unwrap().split("```").collect();
+    let config = r#"{"measure":"pages","window":{"size":"1h","hop":"30m"},"emit-every":"10m"}"#;
+    let mut pages_early = Driver::<Aggregate>::new(config);
+    // The watermark follows the event times.
+    let watermark =
+        |(i, input): (usize, &Input)| Input { watermark: i as i64 * 2_399_999, ..input.clone() };
+    let inputs: Vec<_> = inputs.iter().enumerate().map(watermark).collect();
+    pages_early.feed(&inputs, &[1], 2_399_999);
+    let found: Vec<_> = pages_early.outputs.iter().map(|o| o.value.as_str()).collect();
+    assert_eq!(found, early[0].lines().collect::<Vec<_>>());
     // The ranking has another page, with these figures.
     let other =
         r#"{"window_start_ms":0,"window_end_ms":3600000,"page":"/b","count":9,"unique_users":4}"#;

@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod harness;
+mod migration;
 mod prefetch;
 mod table;

@@ -142,7 +142,7 @@ proptest! {
     #[test]
     fn results_are_never_late_for_a_later_stage(inputs in records(2, 120), config in configs()) {
         let driver = Driver::<Sessionize>::run(&config, &inputs);
-        for output in driver.outputs.iter().filter(|o| usize::from(o.output) == FINAL) {
+        for output in driver.outputs.iter().filter(|o| o.output == FINAL) {
             prop_assert!(output.time > output.watermark, "{:?}", output);
         }
     }

@@ -36,7 +36,7 @@ fn ids(driver: &Driver<Sessionize>) -> Vec<String> {
 fn a_closed_session_has_these_fields_in_this_order() {
     let inputs = [at(1_000, 0, "/a"), at(4_500, 0, "/b"), at(2_000, 0, "/a")];
     let driver = Driver::<Sessionize>::run(r#"{"gap":"1m"}"#, &inputs);
-    let live: Vec<_> = driver.outputs.iter().filter(|o| o.output == 0).collect();
+    let live: Vec<_> = driver.outputs.iter().filter(|o| o.output == LIVE).collect();
     assert_eq!(
         live[2].value,
         r#"{"path":"/a","type":"view","session_id":"u-3e8","session_seq":3,"session_duration_ms":3500}"#
@@ -174,7 +174,8 @@ fn events_that_extend_a_session_do_not_move_its_timer() {
     let inputs: Vec<_> = (0..1_000).map(|t| at(t, t - 1, "/a")).collect();
     let mut driver = Driver::<Sessionize>::new(r#"{"gap":100}"#);
     driver.feed(&inputs, &[1], 998);
-    assert!(driver.timers_set <= 11, "{}", driver.timers_set);
+    let set = driver.harness.usage().timers_set;
+    assert!(set <= 11, "{set}");
     driver.batch(&[], WATERMARK_END);
     assert_eq!(closed(&driver), ["0-999 1000 inactivity"]);
     assert_eq!(driver.outputs.last().unwrap().time, 1_099);
@@ -183,7 +184,7 @@ fn events_that_extend_a_session_do_not_move_its_timer() {
 #[test]
 fn what_is_no_event_is_malformed() {
     let inputs = [Input::new("u", 0, "[1]"), Input::new("u", 0, r#"{"path":"/a"#)];
-    let driver = Driver::<Sessionize>::run("{}", &inputs);
+    let mut driver = Driver::<Sessionize>::run("{}", &inputs);
     assert!(driver.rejected.iter().all(|r| r.kind == RejectionKind::Malformed));
     assert_eq!(driver.rejected.len(), 2);
     assert!(driver.keys_kept().is_empty());

@@ -1,0 +1,79 @@
+//! A task on the embedded log: where its records, watermarks and changes are appended.
+
+use std::sync::Arc;
+
+use wasmill_abi::WATERMARK_START;
+use wasmill_core::change::Changes;
+use wasmill_core::flow::Flow;
+use wasmill_log::Partition;
+
+use super::Error;
+use super::feed::Feed;
+use super::task::{Outlet, Run, Saved};
+
+/// About how large a record of the changelog gets, in bytes.
+pub(super) const PACK_BYTES: usize = 900_000;
+
+/// A way out: the partitions of its topic, and the task's number as a producer.
+pub(super) struct Out {
+    pub(super) partitions: Arc<Vec<Partition>>,
+    pub(super) producer: u32,
+}
+
+/// What a task appends to.
+pub(super) struct LogOutlet {
+    pub(super) outs: Vec<Out>,
+    pub(super) epoch: u64,
+}
+
+impl Outlet for LogOutlet {
+    fn append(&mut self, edge: usize, partition: u32, flow: Flow) -> Result<(), Error> {
+        let out = &self.outs[edge];
+        let Flow { timestamps, clocks, keys, values, headers, .. } = flow;
+        let records = wasmill_log::Records { timestamps, clocks, keys, values, headers };
+        out.partitions[partition as usize].append(self.epoch, out.producer, records)?;
+        Ok(())
+    }
+
+    fn mark(&mut self, edge: usize, watermark: i64, idle: bool) -> Result<(), Error> {
+        let out = &self.outs[edge];
+        for partition in out.partitions.iter() {
+            partition.append_watermark(self.epoch, out.producer, watermark, idle)?;
+        }
+        Ok(())
+    }
+}
+
+/// A task with its changelog.
+pub(super) struct LogTask {
+    pub(super) run: Run<Box<dyn Feed + Send>, LogOutlet>,
+    pub(super) changelog: Option<Partition>,
+    /// How many applications of state it has taken note of.
+    pub(super) applications: u64,
+}
+
+impl LogTask {
+    /// Ends the epoch: appends what has changed to the changelog, and returns where the task stands.
+    pub(super) fn freeze(&mut self) -> Result<Saved, Error> {
+        let (changes, saved) = self.run.freeze()?;
+        if let Some(changelog) = &self.changelog {
+            write_changes(changelog, self.run.outlet.epoch, &changes)?;
+        }
+        self.run.outlet.epoch += 1;
+        Ok(saved)
+    }
+}
+
+fn write_changes(changelog: &Partition, epoch: u64, changes: &Changes) -> Result<(), Error> {
+    for pack in changes.pack(PACK_BYTES) {
+        let records = wasmill_log::Records {
+            timestamps: vec![0],
+            clocks: vec![WATERMARK_START],
+            keys: std::iter::once(&b"pack"[..]).collect(),
+            values: std::iter::once(pack.as_slice()).collect(),
+            headers: None,
+        };
+        changelog.append(epoch, 0, records)?;
+    }
+    Ok(())
+}

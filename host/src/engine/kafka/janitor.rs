@@ -1,0 +1,89 @@
+//! What is done now and then beside the stream: dropping what nobody needs any more.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::setup::Setup;
+
+/// How often records are dropped.
+const DROP: Duration = Duration::from_secs(10);
+/// How often the folder of state is looked through.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Records that nobody needs any more: those of a partition before an offset.
+pub(super) struct Needless {
+    pub(super) topic: String,
+    pub(super) partition: u32,
+    pub(super) before: i64,
+}
+
+/// Works until all senders are gone.
+pub(super) fn work(setup: &Setup<'_>, needless: &Receiver<Needless>) {
+    let mut before: BTreeMap<(String, u32), i64> = BTreeMap::new();
+    let mut dropped: BTreeMap<(String, u32), i64> = BTreeMap::new();
+    let mut strangers = BTreeMap::new();
+    let (mut last, mut looked) = (Instant::now(), Instant::now());
+    loop {
+        match needless.recv_timeout(Duration::from_millis(200)) {
+            Ok(n) => {
+                let known = before.entry((n.topic, n.partition)).or_insert(n.before);
+                *known = (*known).max(n.before);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if setup.ending.load(Ordering::Relaxed) {
+            continue;
+        }
+        if last.elapsed() >= DROP {
+            last = Instant::now();
+            for (partition, offset) in std::mem::take(&mut before) {
+                if dropped.get(&partition) == Some(&offset) {
+                    continue;
+                }
+                match setup.admin.delete_records(&partition.0, partition.1, offset) {
+                    Ok(()) => {
+                        dropped.insert(partition, offset);
+                    }
+                    // It is tried again with the next commit.
+                    Err(e) => tracing::debug!("{e}"),
+                }
+            }
+        }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            clean(setup, &mut strangers);
+        }
+    }
+}
+
+/// Removes state files of tasks that have been elsewhere for long.
+fn clean(setup: &Setup<'_>, strangers: &mut BTreeMap<String, Instant>) {
+    let folder = setup.data_dir.join("state");
+    let tasks = std::fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(".redb").map(str::to_owned)
+    });
+    let tasks: Vec<String> = tasks.collect();
+    strangers.retain(|task, _| tasks.contains(task));
+    for task in tasks {
+        let Some(_taken) = setup.open_files.try_take(&task) else {
+            strangers.remove(&task);
+            continue;
+        };
+        let since = strangers.entry(task.clone()).or_insert_with(Instant::now);
+        if since.elapsed() >= setup.cleanup_delay {
+            remove(&folder.join(format!("{task}.redb")));
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        Ok(()) => tracing::info!("{}: removed, the task is elsewhere", path.display()),
+        Err(e) => tracing::warn!("{}: can't be removed: {e}", path.display()),
+    }
+}

@@ -1,0 +1,491 @@
+//! Opening the tasks of a unit: their state, from the local file and the changelog, and where their
+//! inputs stand.
+//!
+//! Invariant: what an opened task has is what its changelog holds up to the end that it had when
+//! opening began, transactions that were pending then included.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use wasmill_core::layout::InputClock;
+use wasmill_core::store::{Cold, Nothing};
+use wasmill_core::task::Task;
+use wasmill_kafka::{Admin, Fetcher, Progress, Source, read_to_end};
+use wasmill_pipeline::plan::{InputFrom, TopicKind};
+use wasmill_pipeline::{SourceKind, Start};
+
+use super::apply::StateFile;
+use super::feed::{KafkaFeed, KafkaTopic, Shared};
+use super::outbox::Outbox;
+use super::setup::Setup;
+use super::units::Unit;
+use crate::engine::feed::{Lines, Place};
+use crate::engine::open::{is_keyed, open_stage};
+use crate::engine::task::{Input, Run, Saved};
+use crate::engine::worker::lock;
+use crate::engine::{Error, Until};
+use crate::store::State;
+
+/// How many bytes of the changelog are applied in one transaction when a task is restored, about.
+const GROUP_BYTES: usize = 64 << 20;
+/// How long to wait for a state file that another worker of this process still has open.
+const CLOSING: Duration = Duration::from_secs(60);
+/// How long a restore waits when nothing comes: longer than a transaction may stay open.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many of the last records of a changelog are looked through for where a task stands.
+const LAST_RECORDS: i64 = 1_000;
+
+/// What a record of a changelog is: changes, or where the task stands.
+pub(super) const PACK: &[u8] = b"pack";
+pub(super) const TASK: &[u8] = b"task";
+
+/// A task that is ready to run but for its topics, which its worker assigns.
+pub(super) struct OpenTask {
+    pub(super) run: Run<KafkaFeed, Outbox>,
+    pub(super) file: Option<Arc<StateFile>>,
+    pub(super) partition: u32,
+    /// Where it stood in its last commit; none when it has made none.
+    pub(super) saved: Option<Saved>,
+    /// The inputs, in the order of the layout.
+    pub(super) inputs: Vec<Begin>,
+}
+
+/// How an input begins.
+pub(super) enum Begin {
+    Lines(Box<Lines>, Option<Duration>),
+    Topic {
+        name: String,
+        offset: i64,
+        frames: bool,
+        until: Option<i64>,
+        idle_after: Option<Duration>,
+    },
+    Ended,
+}
+
+/// The state files that are open in this process.
+#[derive(Default)]
+pub(super) struct OpenFiles {
+    open: Mutex<HashMap<String, Weak<()>>>,
+    /// The tasks whose files workers wait for.
+    awaited: Mutex<Vec<String>>,
+}
+
+/// A worker waits for the file of a task until this is dropped.
+struct Awaits<'a> {
+    task: &'a str,
+    files: &'a OpenFiles,
+}
+
+impl Drop for Awaits<'_> {
+    fn drop(&mut self) {
+        let mut awaited = lock(&self.files.awaited);
+        if let Some(at) = awaited.iter().position(|task| task == self.task) {
+            awaited.swap_remove(at);
+        }
+    }
+}
+
+impl OpenFiles {
+    /// Whether a worker waits for the file of a task: whoever else has it is to let go.
+    pub(super) fn is_awaited(&self, task: &str) -> bool {
+        lock(&self.awaited).iter().any(|awaited| awaited == task)
+    }
+
+    /// Takes the file of a task, for others than workers, when nobody has it open or waits for it.
+    pub(super) fn try_take(&self, task: &str) -> Option<Arc<()>> {
+        if self.is_awaited(task) { None } else { self.take_now(task) }
+    }
+
+    fn take_now(&self, task: &str) -> Option<Arc<()>> {
+        let mut open = lock(&self.open);
+        if open.get(task).is_some_and(|token| token.strong_count() > 0) {
+            return None;
+        }
+        let token = Arc::new(());
+        open.insert(task.to_owned(), Arc::downgrade(&token));
+        Some(token)
+    }
+
+    /// Waits until nobody has the file of a task open, and takes it.
+    fn take(&self, task: &str, stop: &AtomicBool) -> Result<Arc<()>, Error> {
+        let start = Instant::now();
+        lock(&self.awaited).push(task.to_owned());
+        let _awaits = Awaits { task, files: self };
+        loop {
+            if let Some(token) = self.take_now(task) {
+                return Ok(token);
+            }
+            if stop.load(Ordering::Relaxed) || start.elapsed() > CLOSING {
+                return Err(Error::Shape(format!(
+                    "task {task}: another worker of this process, or a standby, has not closed its state"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Opens all tasks of a unit. May take long: it reads changelogs.
+pub(super) fn unit(
+    setup: &Setup<'_>,
+    unit: Unit,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<OpenTask>, Error> {
+    let admin = &setup.admin;
+    let mut tasks = Vec::new();
+    for sub in &setup.components[unit.component].subs {
+        if unit.partition < setup.topology.subs[*sub].partitions {
+            tasks.push(task(setup, admin, *sub, unit.partition, stop)?);
+        }
+    }
+    Ok(tasks)
+}
+
+fn task(
+    setup: &Setup<'_>,
+    admin: &Admin,
+    sub: usize,
+    partition: u32,
+    stop: &Arc<AtomicBool>,
+) -> Result<OpenTask, Error> {
+    let prepared = setup.prepared;
+    let of = &setup.topology.subs[sub];
+    let name = format!("{}-{partition}", of.id);
+    let keyed = of.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
+    let token = setup.open_files.take(&name, stop)?;
+    let budget = setup.budget;
+    let changelog = setup.changelog(sub);
+    let (file, saved) = if keyed > 0 {
+        let path = setup.data_dir.join(format!("state/{name}.redb"));
+        let (state, saved) = restore(setup, admin, &changelog, partition, path, budget, stop)?;
+        (Some(Arc::new(StateFile::new(state, token))), saved)
+    } else {
+        (None, last_saved(setup, &changelog, partition, None, stop)?)
+    };
+    let cold: Arc<dyn Cold> = match &file {
+        Some(file) => Arc::new(file.state.clone()),
+        None => Nothing::shared(),
+    };
+    let mut stages = Vec::new();
+    for (node, index) in of.stages.iter().enumerate() {
+        let budget = budget - budget / 8;
+        stages.push(open_stage(prepared, *index, node as u16, budget, &cold, 1)?);
+    }
+    let layout = of.tasks[partition as usize].clone();
+    let edges = layout.edges.iter().enumerate();
+    let edges = edges.map(|(e, edge)| (edge.topic, of.producer(e, partition))).collect();
+    let mut run = Run::new(
+        name,
+        sub,
+        of.stages.clone(),
+        Task::new(layout, stages),
+        Outbox::new(edges),
+        prepared.pipeline.engine.batch_records as usize,
+        setup.progress.clone(),
+    );
+    let mut inputs = Vec::new();
+    for (i, from) in of.inputs.iter().enumerate() {
+        let carried = matches!(run.task.layout().inputs[i].clock, InputClock::Carried(_));
+        let place = saved.as_ref().and_then(|s| s.place(i));
+        inputs.push(begin(setup, admin, from, partition, carried, place)?);
+    }
+    if let Some(saved) = &saved {
+        run.restore(saved);
+    }
+    Ok(OpenTask { run, file, partition, saved, inputs })
+}
+
+fn interrupted(what: &str) -> Error {
+    Error::Kafka(wasmill_kafka::Error::Interrupted { what: what.to_owned() })
+}
+
+fn saved_of(changelog: &str, partition: u32, offset: i64, bytes: &[u8]) -> Result<Saved, Error> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::Shape(format!(
+            "topic {changelog} partition {partition} offset {offset}: written by another version of \
+             Wasmill: {e}; use that version, or another group"
+        ))
+    })
+}
+
+/// Brings a state file up to the end of its changelog, and returns where the task stands there.
+fn restore(
+    setup: &Setup<'_>,
+    admin: &Admin,
+    changelog: &str,
+    partition: u32,
+    path: PathBuf,
+    budget: usize,
+    stop: &Arc<AtomicBool>,
+) -> Result<(State, Option<Saved>), Error> {
+    let offsets = admin.offsets(changelog, partition)?;
+    let mut state = State::open(&path, budget / 8)?;
+    let mut from = state.applied()? as i64;
+    if from > 0 && (from < offsets.start || from > offsets.end) {
+        tracing::warn!(
+            file = %path.display(),
+            "the state is at {from} of its changelog, which goes from {} to {}: it is of another \
+             topic or too old, and is restored from the beginning",
+            offsets.start, offsets.end
+        );
+        state = anew(state, &path, budget)?;
+        from = 0;
+    }
+    let from = from.max(offsets.start);
+    let mut restoring =
+        Restoring { state, from, packs: Vec::new(), bytes: 0, saved: None, task: None };
+    let source = Source {
+        topic: changelog,
+        partition,
+        from: Some(from),
+        group: &setup.group,
+        patience: PATIENCE,
+    };
+    let shown = setup.restore(changelog, partition, from, offsets.end);
+    read_to_end(
+        &setup.settings,
+        &source,
+        stop,
+        |progress: Progress| shown.at(progress.position),
+        |offset, key, value| restoring.take(changelog, partition, offset, key, value),
+    )?;
+    restoring.flush()?;
+    drop(shown);
+    if offsets.end > 0 {
+        let (from, to) = (from.min(offsets.end), offsets.end);
+        tracing::info!(changelog, partition, from, to, "state is restored");
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Err(interrupted("restoring state"));
+    }
+    Ok((restoring.state, restoring.saved))
+}
+
+/// Removes a state file and makes an empty one.
+fn anew(state: State, path: &std::path::Path, budget: usize) -> Result<State, Error> {
+    drop(state);
+    std::fs::remove_file(path)
+        .map_err(|e| Error::Shape(format!("{}: can't be removed: {e}", path.display())))?;
+    Ok(State::open(path, budget / 8)?)
+}
+
+struct Restoring {
+    state: State,
+    /// Where reading went on.
+    from: i64,
+    packs: Vec<Vec<u8>>,
+    bytes: usize,
+    saved: Option<Saved>,
+    /// The offset of the last record that says where the task stands.
+    task: Option<i64>,
+}
+
+impl Restoring {
+    fn take(
+        &mut self,
+        changelog: &str,
+        partition: u32,
+        offset: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        match (key, value) {
+            (Some(PACK), Some(pack)) => {
+                self.bytes += pack.len();
+                self.packs.push(pack.to_vec());
+            }
+            (Some(TASK), Some(task)) => {
+                self.saved = Some(saved_of(changelog, partition, offset, task)?);
+                self.task = Some(offset);
+                // A commit ends here: only whole ones are applied.
+                if self.bytes >= GROUP_BYTES {
+                    self.flush()?;
+                }
+            }
+            _ => {
+                return Err(Error::Shape(format!(
+                    "topic {changelog} partition {partition} offset {offset}: this is no record of a \
+                     changelog; nothing else may write to this topic"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what was read. Reading goes on with the record that says where the task stands.
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(task) = self.task else { return Ok(()) };
+        if task > self.from || !self.packs.is_empty() {
+            self.state.apply(self.packs.iter().map(Vec::as_slice), task.unsigned_abs())?;
+        }
+        self.packs.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Whether all tasks of a unit, which may be another instance's, have ended in their last commit.
+pub(super) fn has_ended(
+    setup: &Setup<'_>,
+    unit: Unit,
+    stop: &Arc<AtomicBool>,
+) -> Result<bool, Error> {
+    for sub in &setup.components[unit.component].subs {
+        if unit.partition >= setup.topology.subs[*sub].partitions {
+            continue;
+        }
+        let changelog = setup.changelog(*sub);
+        let offsets = setup.admin.offsets(&changelog, unit.partition)?;
+        // Behind the last commit there are at most aborted ones.
+        let from = offsets.start.max(offsets.end - LAST_RECORDS);
+        let saved = last_saved(setup, &changelog, unit.partition, Some(from), stop)?;
+        if !saved.is_some_and(|saved| saved.is_ended()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Where a task without state stands.
+fn last_saved(
+    setup: &Setup<'_>,
+    changelog: &str,
+    partition: u32,
+    from: Option<i64>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<Saved>, Error> {
+    let mut saved = None;
+    let source =
+        Source { topic: changelog, partition, from, group: &setup.group, patience: PATIENCE };
+    read_to_end(
+        &setup.settings,
+        &source,
+        stop,
+        |_: Progress| {},
+        |offset, key, value| {
+            if let (Some(TASK), Some(task)) = (key, value) {
+                saved = Some(saved_of(changelog, partition, offset, task)?);
+            }
+            Ok::<(), Error>(())
+        },
+    )?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(interrupted("reading where a task stands"));
+    }
+    Ok(saved)
+}
+
+fn begin(
+    setup: &Setup<'_>,
+    admin: &Admin,
+    from: &InputFrom,
+    partition: u32,
+    carried: bool,
+    place: Option<&Place>,
+) -> Result<Begin, Error> {
+    if matches!(place, Some(Place::Ended)) {
+        return Ok(Begin::Ended);
+    }
+    let prepared = setup.prepared;
+    let idle = |ms: Option<i64>| ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+    let index = match from {
+        InputFrom::Source(index) => {
+            let source = &prepared.pipeline.sources[*index];
+            let Some(part) = prepared.sources[*index].get(partition as usize) else {
+                return Ok(Begin::Ended);
+            };
+            let position = match place {
+                Some(Place::Source(position)) => Some(position.clone()),
+                _ => None,
+            };
+            let lines = Lines(part.open(position)?);
+            return Ok(Begin::Lines(Box::new(lines), idle(source.policy.idle_timeout_ms)));
+        }
+        InputFrom::Topic(index) => *index,
+    };
+    let topic = &setup.topology.topics[index];
+    if partition >= topic.partitions {
+        return Ok(Begin::Ended);
+    }
+    let ways = &setup.ways[index];
+    let (name, frames) = match (&ways.frames, &ways.plain) {
+        (Some(name), _) if carried => (name.clone(), true),
+        (_, Some(name)) => (name.clone(), false),
+        (Some(name), None) => (name.clone(), true),
+        (None, None) => unreachable!("a topic has a way"),
+    };
+    let source = match prepared.plan.topics.get(index).map(|t| t.kind) {
+        Some(TopicKind::External { source: Some(source) }) => {
+            Some(&prepared.pipeline.sources[source])
+        }
+        _ => None,
+    };
+    let offsets = admin.offsets(&name, partition)?;
+    let offset = match (place, source.map(|s| &s.kind)) {
+        (Some(Place::Offset(offset)), _) => *offset,
+        (_, Some(SourceKind::Topic { start, .. })) => match start {
+            Start::Earliest => offsets.start,
+            Start::Latest => offsets.end,
+            Start::Timestamp(ms) => admin.offset_at(&name, partition, *ms)?,
+            Start::Offsets(all) => all.get(&partition).map_or(offsets.start, |o| *o),
+        },
+        _ => offsets.start,
+    };
+    let offset = setup.in_range(source, &name, partition, offset, (offsets.start, offsets.end))?;
+    let until = match source {
+        Some(source) if source.bounded => {
+            let end = replay_end(setup, &name, partition, offsets.end)?;
+            Some(setup.end_of(&name, partition, end))
+        }
+        _ => None,
+    };
+    let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
+    Ok(Begin::Topic { name, offset, frames, until, idle_after })
+}
+
+/// Where a bounded input ends.
+fn replay_end(setup: &Setup<'_>, topic: &str, partition: u32, end: i64) -> Result<i64, Error> {
+    let until = setup.replay.as_ref().and_then(|r| r.until.as_ref());
+    Ok(match until {
+        None => end,
+        Some(Until::Timestamp(ms)) => setup.admin.offset_at(topic, partition, *ms)?.min(end),
+        Some(Until::Offsets(all)) => all.get(&partition).map_or(end, |offset| *offset.min(&end)),
+    })
+}
+
+/// Begins to read the inputs of a unit's tasks. A partition that several of them read is read once.
+pub(super) fn attach(tasks: &mut [OpenTask], fetcher: &Fetcher) -> Result<(), Error> {
+    let mut begins: BTreeMap<(String, u32), i64> = BTreeMap::new();
+    for task in tasks.iter() {
+        for begin in &task.inputs {
+            if let Begin::Topic { name, offset, .. } = begin {
+                let least = begins.entry((name.clone(), task.partition)).or_insert(*offset);
+                *least = (*least).min(*offset);
+            }
+        }
+    }
+    let mut shared = BTreeMap::new();
+    for ((name, partition), offset) in begins {
+        let assigned = Shared::new(fetcher.assign(&name, partition, offset)?);
+        shared.insert((name, partition), assigned);
+    }
+    for task in tasks {
+        for begin in std::mem::take(&mut task.inputs) {
+            task.run.inputs.push(match begin {
+                Begin::Ended => Input::ended(),
+                Begin::Lines(lines, idle_after) => Input::new(KafkaFeed::Lines(*lines), idle_after),
+                Begin::Topic { name, offset, frames, until, idle_after } => {
+                    let shared = shared[&(name, task.partition)].clone();
+                    let topic = KafkaTopic::new(shared, offset, frames, until);
+                    Input::new(KafkaFeed::Topic(Box::new(topic)), idle_after)
+                }
+            });
+        }
+    }
+    Ok(())
+}

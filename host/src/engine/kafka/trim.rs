@@ -1,0 +1,85 @@
+//! Keeping changelogs short: state that does not change is written again, bit by bit along with the
+//! commits, until nothing before the beginning of that walk is needed any more.
+//!
+//! Invariant: a changelog from any start that it was ever given holds the whole state.
+
+use wasmill_core::change::Changes;
+
+use super::apply::StateFile;
+use crate::engine::Error;
+use crate::engine::feed::Feed;
+use crate::engine::task::{Outlet, Run};
+
+/// How long a changelog gets at least before its beginning is dropped, in bytes.
+const LEAST_LOG_BYTES: u64 = 64 << 20;
+/// How many times as long as the state file it gets.
+const TIMES_STATE: u64 = 2;
+/// How many bytes are written again in a commit at least.
+const LEAST_SLICE_BYTES: usize = 256 << 10;
+
+/// How long the changelog of a task has become, and the walk that goes on.
+#[derive(Default)]
+pub(super) struct Trim {
+    logged: u64,
+    walk: Option<Walk>,
+}
+
+struct Walk {
+    /// The record of the changelog before which all goes when the walk has ended; none until the
+    /// commit that it began with is done.
+    start: Option<i64>,
+    /// What the state file must have applied before the walk sets out.
+    epoch: u64,
+    /// Where it goes on.
+    from: Vec<u8>,
+    ended: bool,
+}
+
+impl Trim {
+    /// Adds what the walk of this epoch writes again to its changes, which were frozen just now.
+    pub(super) fn write<F: Feed, O: Outlet>(
+        &mut self,
+        run: &mut Run<F, O>,
+        file: &StateFile,
+        epoch: u64,
+        changes: &mut Changes,
+    ) -> Result<(), Error> {
+        match &mut self.walk {
+            None => {
+                let most = LEAST_LOG_BYTES.max(TIMES_STATE * file.state.file_bytes());
+                if self.logged >= most {
+                    let from = Vec::new();
+                    self.walk = Some(Walk { start: None, epoch, from, ended: false });
+                }
+            }
+            Some(walk) if walk.start.is_some() && file.applied() >= walk.epoch && !walk.ended => {
+                let bytes = LEAST_SLICE_BYTES.max(2 * changes.bytes());
+                let rest = run.task.rewrite(&file.state, &walk.from, bytes, changes);
+                match rest.map_err(|e| run.store_error(e))? {
+                    Some(from) => walk.from = from,
+                    None => walk.ended = true,
+                }
+                changes.sort();
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A commit with so many bytes of changes is done; its last record has this offset. Returns the
+    /// record before which all may go.
+    pub(super) fn committed(&mut self, offset: i64, bytes: usize) -> Option<i64> {
+        self.logged += bytes as u64;
+        let walk = self.walk.as_mut()?;
+        if walk.start.is_none() {
+            walk.start = Some(offset);
+            // What is written from here on stays.
+            self.logged = 0;
+            return None;
+        }
+        if !walk.ended {
+            return None;
+        }
+        self.walk.take().and_then(|walk| walk.start)
+    }
+}

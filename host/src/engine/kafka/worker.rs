@@ -1,0 +1,656 @@
+//! A worker on Kafka: one member of the group, one client that reads, one transactional producer, and
+//! the tasks of the units that the group has assigned to it.
+//!
+//! Invariant: between two commits everything that tasks have read, given and changed belongs to one
+//! transaction. When it is aborted, every task of the worker is dropped and opened anew from the last
+//! commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use wasmill_kafka::{
+    CommitError, Event, Fetcher, Membership, NO_HEADERS, Offsets, Producer, Record, Waker,
+};
+
+use super::apply::{Job, StateFile};
+use super::failpoint;
+use super::feed::KafkaFeed;
+use super::janitor::Needless;
+use super::open::{self, OpenTask, PACK, TASK};
+use super::outbox::{Handles, Outbox};
+use super::setup::Setup;
+use super::shown;
+use super::standby;
+use super::trim::Trim;
+use super::units::Unit;
+use crate::admin::figures;
+use crate::engine::Error;
+use crate::engine::embedded::PACK_BYTES;
+use crate::engine::feed::Place;
+use crate::engine::shown::{INTERVAL, update};
+use crate::engine::task::{Run, Saved};
+use crate::engine::worker::{lock, now_ms};
+
+/// How many pieces of work a task gets before it is the next one's turn.
+const TURNS: usize = 8;
+/// How long a worker sleeps at most when there is nothing to do.
+const NAP: Duration = Duration::from_millis(5);
+/// How often the membership is served while there is work.
+const SERVE: Duration = Duration::from_millis(10);
+/// How long requests to Kafka may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before a producer is made anew after it was of no use any more.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A task that runs.
+struct Live {
+    run: Run<KafkaFeed, Outbox>,
+    file: Option<Arc<StateFile>>,
+    partition: u32,
+    /// The epoch of its changes since the last commit.
+    epoch: u64,
+    /// Whether it did something since the last commit.
+    touched: bool,
+    /// The last epoch that it knows to be applied.
+    applied: u64,
+    /// Where it stands by its last commit; none when it has made none.
+    saved: Option<Saved>,
+    trim: Trim,
+    shown: figures::Task,
+}
+
+/// A unit that the group has assigned.
+enum Assigned {
+    Opening { stop: Arc<AtomicBool>, number: u64 },
+    Open(Vec<Live>),
+}
+
+type Opened = (Unit, u64, Result<Vec<OpenTask>, Error>);
+
+/// A worker.
+pub(super) struct Worker<'scope, 'env> {
+    setup: &'env Setup<'env>,
+    scope: &'scope Scope<'scope, 'env>,
+    name: String,
+    membership: Membership,
+    fetcher: Fetcher,
+    waker: Waker,
+    producer: Producer,
+    topics: Vec<Handles>,
+    /// The changelogs, by sub-topology.
+    changelogs: Vec<wasmill_kafka::Topic>,
+    units: BTreeMap<Unit, Assigned>,
+    opened: (Sender<Opened>, Receiver<Opened>),
+    openings: u64,
+    apply: Sender<Job>,
+    needless: Sender<Needless>,
+    last_commit: Instant,
+    served: Instant,
+    shown: figures::Worker,
+    /// When that was last brought up to date.
+    told: Instant,
+    /// Whether the group has told it anything yet.
+    joined: bool,
+    /// Whether it waits for the other workers to join.
+    held: bool,
+    /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
+    standing: usize,
+}
+
+impl<'scope, 'env> Worker<'scope, 'env> {
+    /// Joins the group.
+    pub(super) fn start(
+        setup: &'env Setup<'env>,
+        scope: &'scope Scope<'scope, 'env>,
+        number: usize,
+        apply: Sender<Job>,
+        needless: Sender<Needless>,
+    ) -> Result<Self, Error> {
+        let waker = Waker::default();
+        let name = format!("{}-{}-{number}", setup.group, setup.instance);
+        let (producer, topics, changelogs) = producer(setup, &name)?;
+        let fetcher = Fetcher::new(&setup.settings, &setup.group, &waker)?;
+        let leaders: Vec<&str> = (0..setup.components.len()).map(|c| setup.leader(c)).collect();
+        let member = setup.static_member.as_ref().map(|id| format!("{id}-{number}"));
+        let membership = Membership::join(
+            &standby::member_settings(&setup.settings, &setup.instance),
+            &setup.group,
+            &leaders,
+            setup.strategy,
+            member.as_deref(),
+            &waker,
+        )?;
+        setup.bare.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            setup,
+            scope,
+            name,
+            membership,
+            fetcher,
+            waker,
+            producer,
+            topics,
+            changelogs,
+            units: BTreeMap::new(),
+            opened: channel(),
+            openings: 0,
+            apply,
+            needless,
+            last_commit: Instant::now(),
+            served: Instant::now(),
+            shown: setup.figures.worker(number.to_string()),
+            told: Instant::now(),
+            joined: false,
+            held: true,
+            standing: 2,
+        })
+    }
+
+    /// Works until it is told to stop: a last commit, and it leaves the group.
+    pub(super) fn work(mut self) -> Result<(), Error> {
+        let result = self.run();
+        for assigned in self.units.values() {
+            if let Assigned::Opening { stop, .. } = assigned {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        if self.producer.is_open() {
+            // Whoever takes the partitions would wait for the transaction to time out.
+            let _ = self.producer.abort();
+        }
+        self.units.clear();
+        self.membership.leave();
+        result
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        loop {
+            if self.setup.ending.load(Ordering::Relaxed) {
+                let failed = lock(&self.setup.error).is_some();
+                return if failed { Ok(()) } else { self.commit() };
+            }
+            match self.round() {
+                Ok(()) => {}
+                Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
+                    tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                    self.roll_back()?;
+                }
+                Err(Error::Kafka(e)) if passes(&e) => {
+                    tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                    std::thread::sleep(RETRY);
+                    self.roll_back()?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn round(&mut self) -> Result<(), Error> {
+        if self.served.elapsed() >= SERVE {
+            self.serve()?;
+        }
+        if self.told.elapsed() >= INTERVAL {
+            self.tell();
+        }
+        self.take_opened()?;
+        let worked = self.work_on_tasks()?;
+        if self.last_commit.elapsed() >= self.setup.interval {
+            self.commit()?;
+            self.stand();
+        }
+        if !worked {
+            let left = self.setup.interval.saturating_sub(self.last_commit.elapsed());
+            self.producer.poll();
+            self.fetcher.wait(NAP.min(left.max(Duration::from_micros(100))));
+        }
+        Ok(())
+    }
+
+    /// Whether to wait until all workers of this process have joined the group: each that joins makes
+    /// the group begin a new generation, and what is in a transaction then is done for nothing.
+    fn is_held(&mut self) -> bool {
+        self.held = self.held && !self.setup.has_settled();
+        self.held
+    }
+
+    /// Does some work on every task. Returns whether there was any.
+    fn work_on_tasks(&mut self) -> Result<bool, Error> {
+        if self.is_held() {
+            return Ok(false);
+        }
+        let mut worked = false;
+        for assigned in self.units.values_mut() {
+            let Assigned::Open(tasks) = assigned else { continue };
+            for task in tasks {
+                if let Some(applied) = task.file.as_ref().map(|file| file.applied())
+                    && applied > task.applied
+                {
+                    task.applied = applied;
+                    task.run.task.applied(applied);
+                }
+                for _ in 0..TURNS {
+                    let more = task.run.work(now_ms())?;
+                    if !task.run.outlet.is_empty() {
+                        task.touched = true;
+                        begin(&mut self.producer)?;
+                        task.run.outlet.send(&mut self.producer, &self.topics)?;
+                    }
+                    if !more {
+                        break;
+                    }
+                    task.touched = true;
+                    worked = true;
+                    if self.last_commit.elapsed() >= self.setup.interval {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(worked)
+    }
+
+    /// Serves the membership: what the group takes and gives.
+    fn serve(&mut self) -> Result<(), Error> {
+        self.served = Instant::now();
+        for event in self.membership.poll(Duration::ZERO) {
+            *lock(&self.setup.last_event) = Instant::now();
+            if !std::mem::replace(&mut self.joined, true) {
+                self.setup.joined.fetch_add(1, Ordering::Relaxed);
+            }
+            match &event {
+                Event::Assigned(partitions) => {
+                    self.membership.acknowledge(&event)?;
+                    for unit in self.units_of(partitions) {
+                        shown::assigned(self.setup, unit);
+                        self.open(unit);
+                    }
+                }
+                Event::Revoked(partitions) => {
+                    let units = self.units_of(partitions);
+                    if units.iter().any(|u| matches!(self.units.get(u), Some(Assigned::Open(_)))) {
+                        self.commit()?;
+                    }
+                    self.close(&units);
+                    self.membership.acknowledge(&event)?;
+                }
+                Event::Lost(partitions) => {
+                    tracing::warn!(
+                        worker = self.name,
+                        "partitions were given to others meanwhile; what was not committed is dropped"
+                    );
+                    self.roll_back()?;
+                    let units = self.units_of(partitions);
+                    self.close(&units);
+                    self.membership.acknowledge(&event)?;
+                }
+                Event::Error { why, fatal: false } => tracing::warn!(worker = self.name, "{why}"),
+                Event::Error { why, fatal: true } => {
+                    return Err(Error::Group { group: self.setup.group.clone(), why: why.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn units_of(&self, partitions: &[(String, u32)]) -> Vec<Unit> {
+        let of = |(topic, partition): &(String, u32)| {
+            let component =
+                (0..self.setup.components.len()).find(|c| self.setup.leader(*c) == topic)?;
+            // A partition that was added later has no task.
+            let known = *partition < self.setup.components[component].partitions;
+            known.then_some(Unit { component, partition: *partition })
+        };
+        partitions.iter().filter_map(of).collect()
+    }
+
+    /// Opens a unit's tasks in the background.
+    fn open(&mut self, unit: Unit) {
+        self.openings += 1;
+        let (number, stop) = (self.openings, Arc::new(AtomicBool::new(false)));
+        self.units.insert(unit, Assigned::Opening { stop: stop.clone(), number });
+        let (setup, sender, waker) = (self.setup, self.opened.0.clone(), self.waker.clone());
+        self.scope.spawn(move || {
+            let result = open::unit(setup, unit, &stop);
+            // Nobody listens any more when the worker has stopped.
+            let _ = sender.send((unit, number, result));
+            waker.wake();
+        });
+    }
+
+    /// Takes units that are open now, and begins to read their inputs.
+    fn take_opened(&mut self) -> Result<(), Error> {
+        while let Ok((unit, number, result)) = self.opened.1.try_recv() {
+            match self.units.get(&unit) {
+                Some(Assigned::Opening { number: wanted, .. }) if *wanted == number => {}
+                // It was given up meanwhile.
+                _ => continue,
+            }
+            let opened = match result {
+                Ok(opened) => opened,
+                Err(Error::Kafka(e)) if passes(&e) => {
+                    tracing::warn!(worker = self.name, "opening a task is tried again: {e}");
+                    std::thread::sleep(RETRY);
+                    self.open(unit);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let mut opened = opened;
+            open::attach(&mut opened, &self.fetcher)?;
+            let mut tasks = Vec::new();
+            for OpenTask { run, file, partition, saved, .. } in opened {
+                tracing::debug!(worker = self.name, task = run.name, "task is open");
+                let (epoch, touched, applied) = (1, false, 0);
+                let (trim, shown) = (Trim::default(), shown::list(self.setup, &run, &self.shown));
+                let live =
+                    Live { run, file, partition, epoch, touched, applied, saved, trim, shown };
+                tasks.push(live);
+            }
+            self.units.insert(unit, Assigned::Open(tasks));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, units: &[Unit]) {
+        for unit in units {
+            if let Some(Assigned::Opening { stop, .. }) = self.units.remove(unit) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        self.stand();
+    }
+
+    /// Tells how this worker stands, for the end of bounded runs.
+    fn stand(&mut self) {
+        let live = || {
+            self.units.values().filter_map(|a| match a {
+                Assigned::Open(tasks) => Some(tasks),
+                Assigned::Opening { .. } => None,
+            })
+        };
+        let now = if self.units.is_empty() {
+            2
+        } else if live().count() == self.units.len()
+            && live().flatten().all(|t| t.run.ended && !t.touched)
+        {
+            1
+        } else {
+            0
+        };
+        for (unit, assigned) in &self.units {
+            if let Assigned::Open(tasks) = assigned
+                && tasks.iter().all(|t| t.run.ended && !t.touched)
+            {
+                lock(&self.setup.ended).insert(*unit);
+            }
+        }
+        let counter = |standing| match standing {
+            1 => Some(&self.setup.done),
+            2 => Some(&self.setup.bare),
+            _ => None,
+        };
+        if now != self.standing {
+            if let Some(counter) = counter(now) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(counter) = counter(self.standing) {
+                counter.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.standing = now;
+        }
+    }
+
+    /// Tells how this worker and its tasks stand.
+    fn tell(&mut self) {
+        self.told = Instant::now();
+        let mut opening = 0;
+        for assigned in self.units.values() {
+            match assigned {
+                Assigned::Opening { .. } => opening += 1,
+                Assigned::Open(tasks) => tasks.iter().for_each(|t| update(&t.run, &t.shown)),
+            }
+        }
+        let (rebalances, units) = (self.membership.rebalances(), self.units.len() as u64);
+        self.shown.update(|w| (w.rebalances, w.units, w.opening) = (rebalances, units, opening));
+    }
+
+    /// Drops what was not committed: aborts the transaction and opens all tasks anew.
+    fn roll_back(&mut self) -> Result<(), Error> {
+        self.shown.rolled_back();
+        let units: Vec<Unit> = self.units.keys().copied().collect();
+        for assigned in std::mem::take(&mut self.units).into_values() {
+            if let Assigned::Opening { stop, .. } = assigned {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        self.abort()?;
+        for unit in units {
+            self.open(unit);
+        }
+        self.last_commit = Instant::now();
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), Error> {
+        match self.producer.abort() {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                tracing::warn!(worker = self.name, "the producer is made anew: {why}");
+                self.renew()
+            }
+        }
+    }
+
+    /// Makes the producer anew, as long as it takes.
+    fn renew(&mut self) -> Result<(), Error> {
+        loop {
+            match producer(self.setup, &self.name) {
+                Ok((producer, topics, changelogs)) => {
+                    (self.producer, self.topics, self.changelogs) = (producer, topics, changelogs);
+                    return Ok(());
+                }
+                Err(Error::Kafka(e)) if e.is_retriable() => {
+                    tracing::warn!(worker = self.name, "{e}");
+                    if self.setup.ending.load(Ordering::Relaxed) {
+                        return Err(e.into());
+                    }
+                    std::thread::sleep(RETRY);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Commits what all tasks have done.
+    fn commit(&mut self) -> Result<(), Error> {
+        let pressed = |t: &Live| t.run.task.is_pressed();
+        let live = self.units.values().filter_map(|a| match a {
+            Assigned::Open(tasks) => Some(tasks),
+            Assigned::Opening { .. } => None,
+        });
+        let due = live.flatten().any(|t| t.touched || pressed(t)) || self.producer.is_open();
+        self.last_commit = Instant::now();
+        if !due {
+            return Ok(());
+        }
+        let group = match self.membership.metadata() {
+            Ok(group) => group,
+            Err(e) => {
+                tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
+                return self.roll_back();
+            }
+        };
+        begin(&mut self.producer)?;
+        let mut frozen = Vec::new();
+        let mut offsets: BTreeMap<(&str, u32), i64> = BTreeMap::new();
+        for (unit, assigned) in &mut self.units {
+            let Assigned::Open(tasks) = assigned else { continue };
+            for task in tasks {
+                if !task.touched {
+                    places(self.setup, task, &mut offsets);
+                    continue;
+                }
+                let (ticket, packs) =
+                    freeze(task, &mut self.producer, &self.topics, &self.changelogs)?;
+                note(self.setup, task);
+                frozen.push((*unit, task.run.name.clone(), task.epoch, ticket, packs));
+                task.epoch += 1;
+                task.touched = false;
+                places(self.setup, task, &mut offsets);
+            }
+            // Offsets of every unit: by them Kafka checks that it is this worker's.
+            offsets.entry((self.setup.leader(unit.component), unit.partition)).or_insert(0);
+        }
+        // What the pipeline wrote for itself and has read.
+        let read: Vec<_> = offsets
+            .iter()
+            .filter(|((topic, _), next)| **next > 0 && self.setup.is_frames(topic))
+            .map(|((topic, partition), next)| ((*topic).to_owned(), *partition, *next))
+            .collect();
+        let offsets: Vec<Offsets<'_>> = offsets
+            .iter()
+            .map(|((topic, partition), next)| Offsets {
+                topic,
+                partition: *partition,
+                next: *next,
+                metadata: None,
+            })
+            .collect();
+        failpoint::at(failpoint::BEFORE_COMMIT);
+        let mut result = self.producer.commit(&offsets, &group);
+        while let Err(CommitError::Undecided { why }) = &result {
+            tracing::warn!(worker = self.name, "a commit is not decided yet: {why}");
+            result = self.producer.resume();
+        }
+        match result {
+            Ok(delivered) => {
+                failpoint::at(failpoint::AFTER_COMMIT);
+                for (unit, name, epoch, ticket, packs) in frozen {
+                    let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
+                    let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else {
+                        continue;
+                    };
+                    let offset = delivered.offsets[ticket.0];
+                    let bytes = packs.iter().map(Vec::len).sum();
+                    let before = match &task.file {
+                        None => Some(offset),
+                        Some(file) => {
+                            let (file, urgent) = (Arc::downgrade(file), task.run.task.is_pressed());
+                            let job = Job { task: name, file, packs, offset, epoch, urgent };
+                            // The applier has ended only if it has failed, which it says itself.
+                            let _ = self.apply.send(job);
+                            task.trim.committed(offset, bytes)
+                        }
+                    };
+                    if let Some(before) = before {
+                        let topic = self.setup.changelog(task.run.sub);
+                        let needless = Needless { topic, partition: task.partition, before };
+                        let _ = self.needless.send(needless);
+                    }
+                }
+                for (topic, partition, before) in read {
+                    let _ = self.needless.send(Needless { topic, partition, before });
+                }
+                self.setup.commits.fetch_add(1, Ordering::Relaxed);
+                self.shown.committed(self.last_commit.elapsed());
+                Ok(())
+            }
+            Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
+            Err(why) => {
+                tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
+                self.roll_back()
+            }
+        }
+    }
+}
+
+/// Whether an error is one of the network or the brokers, after which work is done again from the last
+/// commit.
+fn passes(error: &wasmill_kafka::Error) -> bool {
+    use wasmill_kafka::Error as E;
+    match error {
+        E::Send { refused, .. } => !refused,
+        E::Read { .. } => true,
+        E::Request { retriable, .. } => *retriable,
+        // Whoever had the task before has shortened its changelog meanwhile.
+        E::OffsetGone { topic, .. } => topic.ends_with("-changelog"),
+        _ => false,
+    }
+}
+
+type Made = (Producer, Vec<Handles>, Vec<wasmill_kafka::Topic>);
+
+fn producer(setup: &Setup<'_>, name: &str) -> Result<Made, Error> {
+    let mut producer = if setup.exactly_once {
+        Producer::connect(&setup.settings, name, TIMEOUT)?
+    } else {
+        Producer::at_least_once(&setup.settings, TIMEOUT)?
+    };
+    let topics = Handles::of(&setup.ways, &mut producer)?;
+    let changelogs: Result<Vec<_>, _> =
+        (0..setup.topology.subs.len()).map(|sub| producer.topic(&setup.changelog(sub))).collect();
+    Ok((producer, topics, changelogs?))
+}
+
+fn begin(producer: &mut Producer) -> Result<(), Error> {
+    if producer.is_open() { Ok(()) } else { producer.begin().map_err(Error::Commit) }
+}
+
+/// Ends the epoch of a task: sends its watermarks, its changes and where it stands.
+fn freeze(
+    task: &mut Live,
+    producer: &mut Producer,
+    topics: &[Handles],
+    changelogs: &[wasmill_kafka::Topic],
+) -> Result<(wasmill_kafka::Ticket, Vec<Vec<u8>>), Error> {
+    let (mut changes, saved) = task.run.freeze()?;
+    if let Some(file) = &task.file {
+        task.trim.write(&mut task.run, file, task.epoch, &mut changes)?;
+    }
+    task.run.outlet.send(producer, topics)?;
+    let (topic, partition) = (changelogs[task.run.sub], task.partition);
+    let packs = changes.pack(PACK_BYTES);
+    for pack in &packs {
+        let record =
+            Record { topic, partition, key: Some(PACK), value: Some(pack), timestamp: None };
+        producer.send(record, NO_HEADERS)?;
+    }
+    let bytes = serde_json::to_vec(&saved).expect("where a task stands is plain data");
+    let record = Record { topic, partition, key: Some(TASK), value: Some(&bytes), timestamp: None };
+    task.saved = Some(saved);
+    Ok((producer.send_tracked(record, NO_HEADERS)?, packs))
+}
+
+/// Where the inputs of a task stand by what is saved of it, for the group's offsets. Inputs may have
+/// moved on since over what is no record; but nothing may be dropped that a commit still refers to.
+fn places<'s>(setup: &'s Setup<'_>, task: &Live, offsets: &mut BTreeMap<(&'s str, u32), i64>) {
+    let sub = &setup.topology.subs[task.run.sub];
+    let Some(saved) = &task.saved else { return };
+    for (input, from) in sub.inputs.iter().enumerate() {
+        let wasmill_pipeline::plan::InputFrom::Topic(topic) = from else { continue };
+        let ways = &setup.ways[*topic];
+        let name = ways.frames.as_deref().or(ways.plain.as_deref()).expect("a topic has a way");
+        let next = match saved.place(input) {
+            Some(Place::Offset(next)) => *next,
+            // Ended in an earlier run, it is not asked for any more.
+            Some(Place::Ended) => setup.known_end(name, task.partition).unwrap_or(0),
+            _ => continue,
+        };
+        // Of several tasks that read it the one that is behind counts.
+        let known = offsets.entry((name, task.partition)).or_insert(next);
+        *known = (*known).min(next);
+    }
+}
+
+/// Notes the figures of a task's stages.
+fn note(setup: &Setup<'_>, task: &Live) {
+    let mut stages = lock(&setup.stages);
+    let watermark = task.run.task.output_watermark();
+    for (node, counts) in task.run.task.metrics().into_iter().enumerate() {
+        stages.insert((task.run.name.clone(), task.run.stages[node]), (counts, watermark));
+    }
+}

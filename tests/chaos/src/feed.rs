@@ -1,0 +1,162 @@
+//! Puts the numbers in, at a steady rate, whatever happens to the brokers.
+//!
+//! Invariant: numbers are sent in order and without a gap, each at least once, and little is under way
+//! at a time; [`Feed::end`] returns when all of them are acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+
+use crate::input::{self, ACCOUNTS, PARTITIONS, TOPIC};
+
+/// How long records may wait for a broker that is gone.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How often numbers that are due are sent.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The thread that sends.
+#[derive(Debug)]
+pub struct Feed {
+    brokers: String,
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<anyhow::Result<u64>>>,
+}
+
+impl Feed {
+    /// Starts to send `rate` numbers a second.
+    pub fn start(brokers: &str, rate: u32) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, count, to) = (stop.clone(), sent.clone(), brokers.to_owned());
+        let thread = std::thread::spawn(move || feed(&to, rate, &stopped, &count));
+        Self { brokers: brokers.to_owned(), stop, sent, thread: Some(thread) }
+    }
+
+    /// How many numbers were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Stops, waits until everything sent has arrived, and returns how many numbers that were; then
+    /// time moves past the end of all their spans.
+    ///
+    /// # Errors
+    /// When the brokers did not take everything.
+    ///
+    /// # Panics
+    /// When it ended before.
+    pub fn end(&mut self) -> anyhow::Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("a feed ends once");
+        let total = thread.join().map_err(|_| anyhow::anyhow!("the feed panicked"))??;
+        let producer = producer(&self.brokers)?;
+        for partition in 0..PARTITIONS {
+            let value = format!(r#"{{"account":"tick-{partition}","tick":0}}"#);
+            send(&producer, partition, input::end_ms(total), &value)?;
+        }
+        deliver(&producer)?;
+        Ok(total)
+    }
+
+    /// Asks all accounts for what is kept of them.
+    ///
+    /// # Errors
+    /// When the brokers did not take everything.
+    pub fn audit(&self, audit: u64, total: u64) -> anyhow::Result<()> {
+        let producer = producer(&self.brokers)?;
+        for account in 0..ACCOUNTS {
+            let value = format!(r#"{{"account":"{}","audit":{audit}}}"#, input::name(account));
+            let time = input::end_ms(total) + 1 + audit.cast_signed();
+            send(&producer, input::partition(account), time, &value)?;
+        }
+        deliver(&producer)
+    }
+}
+
+fn feed(brokers: &str, rate: u32, stop: &AtomicBool, sent: &AtomicU64) -> anyhow::Result<u64> {
+    let producer = producer(brokers)?;
+    let start = Instant::now();
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+        while n < due {
+            let partition = input::partition(input::account(n));
+            send(&producer, partition, input::time_ms(n), &input::value(n))?;
+            n += 1;
+        }
+        sent.store(n, Ordering::Relaxed);
+        producer.poll(PAUSE);
+    }
+    deliver(&producer)?;
+    Ok(n)
+}
+
+struct Deliveries(AtomicU64);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn producer(brokers: &str) -> anyhow::Result<BaseProducer<Deliveries>> {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+        .set("socket.timeout.ms", "5000")
+        .set("reconnect.backoff.max.ms", "500")
+        .set("linger.ms", "5")
+        // So that what comes once more is not late: 4 partitions with 5 batches of 50, each number a ms.
+        .set("batch.num.messages", "50")
+        .set("log_level", "0")
+        .create_with_context(Deliveries(AtomicU64::new(0)))
+        .context("the feed can't be made")
+}
+
+fn send(
+    producer: &BaseProducer<Deliveries>,
+    partition: u32,
+    time_ms: i64,
+    value: &str,
+) -> anyhow::Result<()> {
+    loop {
+        let record = BaseRecord::<(), str>::to(TOPIC)
+            .partition(partition.cast_signed())
+            .timestamp(time_ms)
+            .payload(value);
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                producer.poll(PAUSE);
+            }
+            Err((error, _)) => return Err(error).context("a record can't be sent"),
+        }
+    }
+}
+
+fn deliver(producer: &BaseProducer<Deliveries>) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while producer.in_flight_count() > 0 && start.elapsed() < PATIENCE {
+        producer.poll(PAUSE);
+    }
+    let (left, failed) = (producer.in_flight_count(), producer.context().0.load(Ordering::Relaxed));
+    ensure!(
+        left == 0 && failed == 0,
+        "{left} records wait to be taken and {failed} were not taken"
+    );
+    Ok(())
+}

@@ -1,0 +1,381 @@
+//! Pipelines on Apache Kafka itself: what comes out is what the embedded log gives, whatever happens.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasmill_kafka::{Admin, Producer, Record as Sent, Settings, Source, read_to_end};
+use wasmill_test_kafka::{Cluster, cluster_or_skip};
+
+use crate::support::{self, Record, by_key, program, root, stdout_of};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A broker, a folder, and a pipeline in it.
+struct World {
+    cluster: Cluster,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// None where there is no broker to be had.
+    fn new(test: &str, pipeline: &str) -> Option<Self> {
+        let cluster = cluster_or_skip(test, 1)?;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pipeline.toml"), pipeline).unwrap();
+        Some(Self { cluster, folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::new(self.cluster.bootstrap())
+    }
+
+    fn command(&self, verb: &str, data_dir: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args([verb, "pipeline.toml", "--json"]).current_dir(self.folder.path());
+        command.arg("--data-dir").arg(self.path(data_dir));
+        command.arg("--plugins").arg(root().join("target/plugins"));
+        let brokers = format!("kafka.brokers={}", self.cluster.bootstrap());
+        let dead = ["session.timeout.ms=1500", "heartbeat.interval.ms=300"];
+        let dead = dead.map(|set| format!("kafka.consumer.{set}"));
+        for set in std::iter::once(&brokers).chain(&dead) {
+            command.args(["--set", set]);
+        }
+        command.args(more).env("WASMILL_CACHE_DIR", root().join("target/wasmill-cache"));
+        command
+    }
+
+    fn wasmill(&self, verb: &str, data_dir: &str, more: &[&str]) -> Output {
+        self.command(verb, data_dir, more).output().expect("the program starts")
+    }
+
+    /// Runs the pipeline to its end; gives its summary.
+    fn run(&self, data_dir: &str, more: &[&str]) -> Value {
+        let text = stdout_of(self.wasmill("run", data_dir, more));
+        serde_json::from_str(&text).expect("the summary is JSON")
+    }
+
+    /// What the pipeline gives on the embedded log, by topic.
+    fn expected(&self, topics: &[&str], more: &[&str]) -> BTreeMap<String, Vec<Record>> {
+        let data_dir = self.path("embedded");
+        support::run(self.folder.path(), "pipeline.toml", &data_dir, more);
+        let of = |topic: &&str| ((*topic).to_owned(), support::topic(&data_dir, topic));
+        topics.iter().map(of).collect()
+    }
+
+    /// The committed records of a topic, by partition, in order.
+    fn topic(&self, name: &str) -> Vec<Record> {
+        let admin = Admin::connect(&self.settings(), TIMEOUT).unwrap();
+        let partitions =
+            admin.partitions(name).unwrap().unwrap_or_else(|| panic!("no topic {name}"));
+        let mut records = Vec::new();
+        for partition in 0..partitions {
+            let group = "test";
+            let source = Source { topic: name, partition, from: None, group, patience: TIMEOUT };
+            let text =
+                |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
+            let each = |offset: i64, key: Option<&[u8]>, value: Option<&[u8]>| {
+                let value =
+                    text(value).map(|v| serde_json::from_str(&v).unwrap_or(Value::String(v)));
+                records.push(json!({
+                    "key": text(key), "value": value, "partition": partition, "offset": offset,
+                }));
+                Ok::<(), wasmill_kafka::Error>(())
+            };
+            let stop = Arc::new(AtomicBool::new(false));
+            read_to_end(&self.settings(), &source, &stop, |_| {}, each).unwrap();
+        }
+        records
+    }
+
+    /// Topics hold what is expected, in the same order per key.
+    fn assert_topics(&self, expected: &BTreeMap<String, Vec<Record>>, suffix: &str) {
+        for (topic, expected) in expected {
+            let found = self.topic(&format!("{topic}{suffix}"));
+            assert_eq!(found.len(), expected.len(), "records in {topic}{suffix}");
+            let plain = |records: &[Record]| {
+                let of = |r: &Record| json!({ "key": r["key"], "value": r["value"] });
+                by_key(&records.iter().map(of).collect::<Vec<_>>())
+            };
+            let (found, expected) = (plain(&found), plain(expected));
+            for (key, expected) in &expected {
+                assert_eq!(found.get(key), Some(expected), "key {key} of {topic}{suffix}");
+            }
+        }
+    }
+
+    fn produce(&self, topic: &str, partitions: u32, values: impl Iterator<Item = String>) {
+        let spec = wasmill_kafka::TopicSpec {
+            name: topic.to_owned(),
+            partitions: Some(partitions),
+            replication: None,
+            config: BTreeMap::new(),
+            must_exist: false,
+        };
+        Admin::connect(&self.settings(), TIMEOUT).unwrap().ensure_topics(&[spec]).unwrap();
+        let mut producer = Producer::at_least_once(&self.settings(), TIMEOUT).unwrap();
+        let handle = producer.topic(topic).unwrap();
+        producer.begin().unwrap();
+        for (n, value) in values.enumerate() {
+            let record = Sent {
+                topic: handle,
+                partition: n as u32 % partitions,
+                key: None,
+                value: Some(value.as_bytes()),
+                timestamp: Some(1_700_000_000_000 + n as i64),
+            };
+            producer.send(record, wasmill_kafka::NO_HEADERS).unwrap();
+        }
+        producer.commit_records().unwrap();
+    }
+}
+
+/// A generated access log, and a pipeline with a repartition by user that reads it from a file.
+fn from_file(test: &str) -> Option<World> {
+    let pipeline = r#"
+        name = "visits"
+        [engine]
+        partitions = 3
+        [source.raw]
+        path = "access.log"
+        out-of-orderness = "60s"
+        [stage.clean]
+        plugin = "clean"
+        from = "source.raw"
+        [topic.clean]
+        from = "stage.clean"
+        [stage.sessionize]
+        plugin = "sessionize"
+        from = "topic.clean"
+        [topic.live]
+        from = "stage.sessionize.live"
+        [topic.sessions]
+        from = "stage.sessionize.final"
+    "#;
+    let world = World::new(test, pipeline)?;
+    let config = wasmill_generate::Config {
+        events: Some(20_000),
+        users: 300,
+        rate: 2.0,
+        ..wasmill_generate::Config::default()
+    };
+    std::fs::write(world.path("access.log"), support::clickstream(&config)).unwrap();
+    Some(world)
+}
+
+const OUTPUTS: [&str; 4] = ["clean", "live", "sessions", "dead"];
+
+#[test]
+fn the_example_gives_on_kafka_what_it_gives_on_the_embedded_log() {
+    let Some(log) = support::shared("data/apache_logs") else { return };
+    let text = std::fs::read_to_string(root().join("examples/weblog/pipeline.toml")).unwrap();
+    let Some(world) = World::new("the_example_on_kafka", &text) else { return };
+    for file in ["sections.csv"] {
+        std::fs::copy(root().join("examples/weblog").join(file), world.path(file)).unwrap();
+    }
+    let set = format!("source.raw.path={}", log.canonicalize().unwrap().display());
+    let topics = ["clean", "live", "sessions", "pages", "visits", "users", "bounced", "other"];
+    let expected = world.expected(&topics, &["--set", &set]);
+    let summary = world.run("data", &["--set", &set]);
+    assert_eq!(summary["complete"], true);
+    assert_eq!(expected["sessions"].len(), 3_052);
+    world.assert_topics(&expected, "");
+    // What is complete is not done again.
+    let again = world.run("data", &["--set", &set]);
+    assert_eq!((&again["was_complete"], &again["records"]), (&json!(true), &json!(0)));
+    world.assert_topics(&expected, "");
+}
+
+#[test]
+fn a_process_that_dies_at_a_commit_loses_nothing_and_repeats_nothing() {
+    let Some(world) = from_file("a_process_that_dies_at_a_commit") else { return };
+    let expected = world.expected(&OUTPUTS, &[]);
+    let mut deaths = 0;
+    for n in [1, 2, 3, 5] {
+        for instant in ["before-commit", "after-commit"] {
+            let mut command = world.command("run", "data", &["--set", "engine.batch-records=50"]);
+            let output =
+                command.env("WASMILL_CRASH_AT", format!("{instant}:{n}")).output().unwrap();
+            deaths += u32::from(!output.status.success());
+        }
+    }
+    assert!(deaths >= 6, "only {deaths} processes have died: the test shows little");
+    assert_eq!(world.run("data", &[])["complete"], true);
+    world.assert_topics(&expected, "");
+}
+
+#[test]
+fn state_that_is_gone_is_restored_from_the_changelog() {
+    let Some(world) = from_file("state_that_is_gone") else { return };
+    let expected = world.expected(&OUTPUTS, &[]);
+    for n in [3, 4] {
+        let mut command = world.command("run", "data", &["--set", "engine.batch-records=50"]);
+        command.env("WASMILL_CRASH_AT", format!("after-commit:{n}"));
+        assert!(!command.output().unwrap().status.success());
+        std::fs::remove_dir_all(world.path("data/state")).unwrap();
+    }
+    assert_eq!(world.run("data", &[])["complete"], true);
+    world.assert_topics(&expected, "");
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    let Some(world) = from_file("at_least_once") else { return };
+    let expected = world.expected(&OUTPUTS, &[]);
+    let set = ["--set", "kafka.guarantee=at-least-once", "--set", "engine.batch-records=50"];
+    let mut command = world.command("run", "data", &set);
+    let output = command.env("WASMILL_CRASH_AT", "before-commit:3").output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(world.run("data", &set)["complete"], true);
+    let of = |records: &[Record]| {
+        let pairs = records.iter().map(|r| (r["key"].to_string(), r["value"].to_string()));
+        pairs.collect::<std::collections::BTreeSet<_>>()
+    };
+    for topic in ["clean", "sessions"] {
+        let found = of(&world.topic(topic));
+        let missing = of(&expected[topic]).difference(&found).count();
+        assert_eq!(missing, 0, "records that are missing in {topic}");
+    }
+}
+
+/// A pipeline that reads lines from a topic.
+const FROM_TOPIC: &str = r#"
+    name = "lines"
+    [engine]
+    partitions = 2
+    [source.lines]
+    type = "topic"
+    topic = "lines"
+    bounded = true
+    [stage.clean]
+    plugin = "clean"
+    from = "source.lines"
+    [topic.clean]
+    from = "stage.clean"
+"#;
+
+fn lines(n: u32) -> impl Iterator<Item = String> {
+    (0..n).map(|n| {
+        format!(
+            "10.0.0.{} - - [17/May/2015:10:{:02}:{:02} +0000] \"GET /{n} HTTP/1.1\" 200 5 \"-\" \"t\"",
+            n % 7,
+            n / 60 % 60,
+            n % 60
+        )
+    })
+}
+
+#[test]
+fn a_replay_runs_over_a_part_of_history_beside_the_pipeline() {
+    let Some(world) = World::new("a_replay", FROM_TOPIC) else { return };
+    world.produce("lines", 2, lines(600));
+    assert_eq!(world.run("data", &[])["records"], 600);
+    assert_eq!(world.topic("clean").len(), 600);
+
+    let all = ["--from", "earliest", "--as", "all"];
+    let text = stdout_of(world.wasmill("replay", "all", &all));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["records"], 600);
+    assert_eq!(world.topic("clean-all").len(), 600);
+
+    let part = ["--from", "0=100,1=250", "--until", "0=150,1=260", "--as", "part"];
+    let text = stdout_of(world.wasmill("replay", "part", &part));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["records"], 60);
+    let text = stdout_of(world.wasmill("replay", "part", &[&part[..], &["--fresh"]].concat()));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["records"], 60);
+    assert_eq!(world.topic("clean-part").len(), 60);
+
+    // Record n has the time 1,700,000,000,000 + n ms.
+    let times = ["--from", "2023-11-14T22:13:20.500Z", "--as", "late"];
+    let text = stdout_of(world.wasmill("replay", "late", &times));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["records"], 100);
+    assert_eq!(world.topic("clean").len(), 600, "the pipeline's own topic is not touched");
+}
+
+fn error_of(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_is_wrong_with_topics_and_settings_is_said() {
+    let Some(world) = World::new("what_is_wrong", FROM_TOPIC) else { return };
+    let error = error_of(&world.wasmill("run", "a", &[]));
+    assert!(error.contains("lines") && error.contains("exist"), "{error}");
+
+    world.produce("lines", 2, lines(10));
+    world.produce("clean", 5, std::iter::empty());
+    let set = ["--set", "topic.clean.partitions=3"];
+    let error = error_of(&world.wasmill("run", "a", &set));
+    assert!(error.contains("clean") && error.contains('5') && error.contains('3'), "{error}");
+
+    let set = ["--set", "kafka.properties.no.such.setting=1"];
+    let error = error_of(&world.wasmill("run", "a", &set));
+    assert!(error.contains("no.such.setting"), "{error}");
+
+    let secret = [
+        "--set",
+        "kafka.properties.sasl.password=hunter2",
+        "--set",
+        "kafka.properties.security.protocol=nonsense",
+    ];
+    let error = error_of(&world.wasmill("run", "a", &secret));
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn offsets_that_are_gone_are_an_error_unless_the_source_says_otherwise() {
+    let Some(world) = World::new("offsets_that_are_gone", FROM_TOPIC) else { return };
+    world.produce("lines", 1, lines(100));
+    assert_eq!(world.run("data", &[])["records"], 100);
+    world.produce("lines", 1, lines(50));
+    let admin = Admin::connect(&world.settings(), TIMEOUT).unwrap();
+    admin.delete_records("lines", 0, 120).unwrap();
+    // Ended inputs are not read on: another group begins where nothing is any more.
+    let start = ["--set", "source.lines.start.0=5", "--set", "kafka.group=other"];
+    let error = error_of(&world.wasmill("run", "other", &start));
+    for word in ["lines", "5", "120", "150"] {
+        assert!(error.contains(word), "{word} in {error}");
+    }
+    let earliest = [&start[..], &["--set", "source.lines.lost-offsets=earliest"]].concat();
+    assert_eq!(world.run("other", &earliest)["records"], 30);
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_process_and_one_group() {
+    let Some(world) = World::new("a_data_directory", FROM_TOPIC) else { return };
+    world.produce("lines", 2, lines(10));
+    let unbounded = ["--set", "source.lines.bounded=false"];
+    let mut first = world.command("run", "data", &unbounded).spawn().unwrap();
+    let running = || world.path("data/instance").exists();
+    while !running() {
+        assert!(first.try_wait().unwrap().is_none(), "the first process has ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // It has the lock as soon as the file is written.
+    while std::fs::read_to_string(world.path("data/instance")).unwrap().is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let error = error_of(&world.wasmill("run", "data", &unbounded));
+    assert!(error.contains("in use"), "{error}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let error = error_of(&world.wasmill("run", "data", &["--set", "kafka.group=another"]));
+    assert!(error.contains("group lines") && error.contains("group another"), "{error}");
+}
+
+#[test]
+fn sinks_that_kafka_can_not_keep_exact_are_refused() {
+    let text = format!("{FROM_TOPIC}\n[sink.out]\ntype = \"stdout\"\nfrom = \"stage.clean\"\n");
+    let Some(world) = World::new("sinks_on_kafka", &text) else { return };
+    world.produce("lines", 2, lines(10));
+    let error = error_of(&world.wasmill("run", "data", &[]));
+    assert!(error.contains("sink.out") && error.contains("topic"), "{error}");
+}
