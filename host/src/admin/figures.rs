@@ -90,6 +90,8 @@ impl Figures {
         };
         let tasks = lock(&self.tasks);
         let tasks = tasks.iter().map(|(name, (_, task))| (name.clone(), task.clone())).collect();
+        // One of which everything is there already is none.
+        let restores = lock(&self.restores);
         Status {
             pipeline,
             group,
@@ -99,7 +101,7 @@ impl Figures {
             tasks,
             assignments: lock(&self.assignments).clone(),
             workers: lock(&self.workers).clone(),
-            restores: lock(&self.restores).values().cloned().collect(),
+            restores: restores.values().filter(|r| r.end > r.from).cloned().collect(),
         }
     }
 }

@@ -408,7 +408,7 @@ impl Run {
         if let Err(error) = came {
             // What is missing, and whether it was the pipeline's fault, is seen by the whole of it.
             let compared = self.compare(total, 0).err();
-            return Err(compared.map_or(anyhow!("everything is right in the end"), |e| e))
+            return Err(compared.unwrap_or_else(|| anyhow!("everything is right in the end")))
                 .with_context(|| format!("{error:#}"));
         }
         self.audit(0, total)?;

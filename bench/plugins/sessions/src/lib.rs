@@ -126,7 +126,7 @@ mod tests {
         let event =
             |ts: i64| format!(r#"{{"user":"u1","ts":{ts},"url":"/a","status":200,"pad":"x"}}"#);
         for ts in [1_000, 2_000, 2_001 + GAP_MS] {
-            harness.pipe("u1", ts, &event(ts));
+            harness.pipe("u1", ts, event(ts));
         }
         assert_eq!(
             harness.texts("out"),

@@ -45,7 +45,8 @@ impl<const N: usize> Table<N> {
 
 /// How a run stands.
 pub(super) fn status(status: &Status) -> String {
-    let on = status.group.as_ref().map_or(String::new(), |group| format!(" on Kafka, group {group}"));
+    let on =
+        status.group.as_ref().map_or(String::new(), |group| format!(" on Kafka, group {group}"));
     let mut text = format!(
         "{}{on}: running for {:.0} s, {} records and {} bytes read\n",
         status.pipeline, status.uptime_seconds, status.records, status.bytes
@@ -183,8 +184,13 @@ pub(super) fn lag(partitions: &[PartitionLag]) -> String {
     if partitions.is_empty() {
         return "The pipeline reads no topic.\n".to_owned();
     }
-    let titles =
-        [("TOPIC", TEXT), ("PARTITION", NUMBER), ("COMMITTED", NUMBER), ("END", NUMBER), ("LAG", NUMBER)];
+    let titles = [
+        ("TOPIC", TEXT),
+        ("PARTITION", NUMBER),
+        ("COMMITTED", NUMBER),
+        ("END", NUMBER),
+        ("LAG", NUMBER),
+    ];
     let mut table = Table::new(titles);
     for of in partitions {
         table.rows.push([

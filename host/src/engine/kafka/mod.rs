@@ -45,12 +45,24 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// The settings of the clients.
 pub fn settings(kafka: &wasmill_pipeline::Kafka) -> Settings {
-    Settings {
+    let mut settings = Settings {
         brokers: kafka.brokers.clone(),
         properties: kafka.properties.clone(),
         consumer: kafka.consumer.clone(),
         producer: kafka.producer.clone(),
-    }
+    };
+    // Each worker has one of its own.
+    settings.properties.remove(STATIC_MEMBER);
+    settings.consumer.remove(STATIC_MEMBER);
+    settings
+}
+
+/// The setting that makes workers static members of the group.
+const STATIC_MEMBER: &str = "group.instance.id";
+
+/// What workers are called as static members, with their number (KIP-345).
+fn static_member(kafka: &wasmill_pipeline::Kafka) -> Option<String> {
+    kafka.consumer.get(STATIC_MEMBER).or(kafka.properties.get(STATIC_MEMBER)).cloned()
 }
 
 /// Runs a pipeline on Kafka until its inputs end, it is told to stop, or it fails.

@@ -86,7 +86,7 @@ impl<'a> Setup<'a> {
     pub(super) fn new(
         prepared: &'a Prepared,
         options: &Options,
-        mut settings: Settings,
+        settings: Settings,
         workers: usize,
         group: String,
         instance: String,
@@ -97,9 +97,7 @@ impl<'a> Setup<'a> {
         admin: Admin,
     ) -> Self {
         let kafka = prepared.pipeline.kafka.as_ref();
-        let member = |of: &mut BTreeMap<String, String>| of.remove("group.instance.id");
-        let everywhere = member(&mut settings.properties);
-        let static_member = member(&mut settings.consumer).or(everywhere);
+        let static_member = kafka.and_then(super::static_member);
         let eager = kafka.is_some_and(|k| k.rebalance == wasmill_pipeline::Rebalance::Eager);
         Self {
             prepared,

@@ -90,6 +90,9 @@ fn look(setup: &Setup<'_>, units: &BTreeMap<Stand, Vec<Task>>, plan: &Plan) {
             }
             // It rebalances.
             Ok(None) => {}
+            Err(error) if error.is_retriable() => {
+                tracing::debug!("standbys stay as they are: {error}");
+            }
             Err(error) => tracing::warn!("standbys stay as they are: {error}"),
         }
         last = Some(Instant::now());
