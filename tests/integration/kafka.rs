@@ -178,9 +178,8 @@ fn the_example_gives_on_kafka_what_it_gives_on_the_embedded_log() {
     let Some(log) = support::shared("data/apache_logs") else { return };
     let text = std::fs::read_to_string(root().join("examples/weblog/pipeline.toml")).unwrap();
     let Some(world) = World::new("the_example_on_kafka", &text) else { return };
-    for file in ["sections.csv"] {
-        std::fs::copy(root().join("examples/weblog").join(file), world.path(file)).unwrap();
-    }
+    let table = root().join("examples/weblog/sections.csv");
+    std::fs::copy(table, world.path("sections.csv")).unwrap();
     let set = format!("source.raw.path={}", log.canonicalize().unwrap().display());
     let topics = ["clean", "live", "sessions", "pages", "visits", "users", "bounced", "other"];
     let expected = world.expected(&topics, &["--set", &set]);

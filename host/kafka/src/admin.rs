@@ -26,6 +26,8 @@ use crate::{Error, Settings};
 
 /// How long to wait between two looks at what changes by itself.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long one broker is waited for at most before it is asked who leads now.
+const SLICE: Duration = Duration::from_secs(3);
 
 /// A client for topics and their offsets; usable from any thread.
 pub struct Admin {
@@ -292,8 +294,11 @@ impl Admin {
         loop {
             // Logs and errors come by polling; there is never a record.
             let _ = (self.uncommitted.poll(Duration::ZERO), self.committed.poll(Duration::ZERO));
-            match request(left(deadline)) {
+            match request(left(deadline).min(SLICE)) {
                 Err(error) if error.is_retriable() && Instant::now() + PAUSE < deadline => {
+                    // The leader that was asked may be gone: who leads now is asked of any broker.
+                    let _ = self.uncommitted.fetch_metadata(None, left(deadline).min(SLICE));
+                    let _ = self.committed.fetch_metadata(None, left(deadline).min(SLICE));
                     thread::sleep(PAUSE);
                 }
                 result => return result,

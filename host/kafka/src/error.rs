@@ -102,6 +102,14 @@ pub(crate) fn is_retriable(code: RDKafkaErrorCode) -> bool {
         code,
         E::BrokerTransportFailure
             | E::AllBrokersDown
+            | E::DestroyBroker
+            | E::OffsetNotAvailable
+            | E::FencedLeaderEpoch
+            | E::UnknownLeaderEpoch
+            | E::KafkaStorageError
+            | E::NotEnoughReplicas
+            | E::NotEnoughReplicasAfterAppend
+            | E::TimedOutQueue
             | E::OperationTimedOut
             | E::MessageTimedOut
             | E::RequestTimedOut

@@ -17,6 +17,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Adds what another one has counted, which begins anew.
+    pub(crate) fn take_over(&self, other: &Self) {
+        self.add(other.records.swap(0, Ordering::Relaxed), other.bytes.swap(0, Ordering::Relaxed));
+    }
+
     pub(crate) fn add(&self, records: u64, bytes: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -25,7 +25,7 @@ from = "source.raw"
 [stage.bad]
 plugin = "evil"
 from = "topic.raw"
-limits = { batch-time = "250ms", memory = "64MiB" }
+limits = { batch-time = "500ms", memory = "64MiB" }
 
 [topic.bad]
 from = "stage.bad"
@@ -148,7 +148,7 @@ fn a_plugin_that_misbehaves_before_its_first_record_is_named_and_harms_no_data()
         (json!({ "describe": "panic" }), "stage.bad.plugin", "no conscience", mend),
         (json!({ "description": "large" }), "stage.bad.plugin", "describe failed: limit: ", mend),
         (json!({ "described": "no-outputs" }), "stage.bad.plugin", "has 0 outputs", mend),
-        (json!({ "configure": "loop" }), "stage.bad.plugin", "batch-time = 250ms", mend),
+        (json!({ "configure": "loop" }), "stage.bad.plugin", "batch-time = 500ms", mend),
         (json!({ "configure": "trap" }), "stage.bad.plugin", "unreachable", mend),
         (json!({ "configured": "output-twice" }), "stage.bad.plugin", "two outputs", mend),
         (json!({ "refuse": "" }), "stage.bad.config: ", "I won't", "`wasmill describe bad.wasm`"),

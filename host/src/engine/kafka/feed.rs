@@ -246,7 +246,7 @@ impl Feed for KafkaTopic {
 /// What a task reads on Kafka.
 pub(in crate::engine) enum KafkaFeed {
     /// Lines of a file or of standard input.
-    Lines(Lines),
+    Lines(Box<Lines>),
     /// A partition of a topic.
     Topic(Box<KafkaTopic>),
 }

@@ -74,7 +74,6 @@ pub(super) fn run(
     kafka: &wasmill_pipeline::Kafka,
     options: &Options,
 ) -> Result<Report, Error> {
-    let started = Instant::now();
     options.figures.begin(&prepared.pipeline.name, Some(&kafka.group), options.progress.clone());
     if let Some(sink) = prepared.pipeline.sinks.first() {
         return Err(Error::Shape(format!(
@@ -112,7 +111,7 @@ pub(super) fn run(
         budget,
         admin,
     );
-    let (elapsed, first) = work(&setup, count, started)?;
+    let (elapsed, first) = work(&setup, count)?;
     if let Some(error) = lock(&setup.error).take() {
         return Err(error);
     }
@@ -145,7 +144,6 @@ pub fn remove(prepared: &Prepared, replay: &Replay) -> Result<(), Error> {
 fn work<'env>(
     setup: &'env Setup<'env>,
     count: usize,
-    started: Instant,
 ) -> Result<(Duration, Option<Duration>), Error> {
     let mut first = None;
     let bounded = setup.prepared.pipeline.sources.iter().all(|source| source.bounded);
@@ -177,9 +175,7 @@ fn work<'env>(
         drop((apply, needless));
         loop {
             std::thread::sleep(LOOK);
-            if first.is_none() && setup.progress.records.load(Ordering::Relaxed) > 0 {
-                first = Some(started.elapsed());
-            }
+            first = setup.first.get().copied();
             if let Ok(error) = failures.try_recv() {
                 setup.fail(error);
             }
@@ -198,7 +194,7 @@ fn work<'env>(
                 break;
             }
         }
-        let elapsed = started.elapsed().saturating_sub(first.unwrap_or_default());
+        let elapsed = setup.began.elapsed().saturating_sub(first.unwrap_or_default());
         setup.ending.store(true, Ordering::Relaxed);
         for thread in threads {
             if thread.join().is_err() {

@@ -478,7 +478,7 @@ pub(super) fn attach(tasks: &mut [OpenTask], fetcher: &Fetcher) -> Result<(), Er
         for begin in std::mem::take(&mut task.inputs) {
             task.run.inputs.push(match begin {
                 Begin::Ended => Input::ended(),
-                Begin::Lines(lines, idle_after) => Input::new(KafkaFeed::Lines(*lines), idle_after),
+                Begin::Lines(lines, idle_after) => Input::new(KafkaFeed::Lines(lines), idle_after),
                 Begin::Topic { name, offset, frames, until, idle_after } => {
                     let shared = shared[&(name, task.partition)].clone();
                     let topic = KafkaTopic::new(shared, offset, frames, until);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use wasmill_core::metrics;
@@ -69,7 +69,9 @@ pub(super) struct Setup<'a> {
     pub(super) workers: usize,
     pub(super) joined: AtomicUsize,
     pub(super) last_event: Mutex<Instant>,
-    began: Instant,
+    pub(super) began: Instant,
+    /// When the first record was read, from the beginning.
+    pub(super) first: OnceLock<Duration>,
     /// Whether all tasks of the pipeline have ended.
     pub(super) complete: AtomicBool,
     /// Workers that have tasks, all of which have ended; and those that have none.
@@ -132,6 +134,7 @@ impl<'a> Setup<'a> {
             joined: AtomicUsize::new(0),
             last_event: Mutex::new(Instant::now()),
             began: Instant::now(),
+            first: OnceLock::new(),
             complete: AtomicBool::new(false),
             done: AtomicUsize::new(0),
             bare: AtomicUsize::new(0),

@@ -31,6 +31,7 @@ use crate::admin::figures;
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
 use crate::engine::feed::Place;
+use crate::engine::report::Progress;
 use crate::engine::shown::{INTERVAL, update};
 use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
@@ -93,6 +94,8 @@ pub(super) struct Worker<'scope, 'env> {
     shown: figures::Worker,
     /// When that was last brought up to date.
     told: Instant,
+    /// What was read since the last commit.
+    read: Arc<Progress>,
     /// Whether the group has told it anything yet.
     joined: bool,
     /// Whether it waits for the other workers to join.
@@ -144,6 +147,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             served: Instant::now(),
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
+            read: Arc::default(),
             joined: false,
             held: true,
             standing: 2,
@@ -244,6 +248,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     }
                     task.touched = true;
                     worked = true;
+                    self.setup.first.get_or_init(|| self.setup.began.elapsed());
                     if self.last_commit.elapsed() >= self.setup.interval {
                         break;
                     }
@@ -342,7 +347,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut opened = opened;
             open::attach(&mut opened, &self.fetcher)?;
             let mut tasks = Vec::new();
-            for OpenTask { run, file, partition, saved, .. } in opened {
+            for OpenTask { mut run, file, partition, saved, .. } in opened {
+                run.progress = self.read.clone();
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
                 let (epoch, touched, applied) = (1, false, 0);
                 let (trim, shown) = (Trim::default(), shown::list(self.setup, &run, &self.shown));
@@ -428,6 +434,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
         }
         self.abort()?;
+        self.read = Arc::default();
         for unit in units {
             self.open(unit);
         }
@@ -465,6 +472,18 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
     }
 
+    /// Without transactions: what tasks give is there before their changelogs say that it was given.
+    fn send_first(&mut self) -> Result<(), Error> {
+        for assigned in self.units.values_mut() {
+            let Assigned::Open(tasks) = assigned else { continue };
+            for task in tasks.iter_mut().filter(|t| t.touched) {
+                task.run.write_marks()?;
+                task.run.outlet.send(&mut self.producer, &self.topics)?;
+            }
+        }
+        self.producer.drain().map_err(Error::Commit)
+    }
+
     /// Commits what all tasks have done.
     fn commit(&mut self) -> Result<(), Error> {
         let pressed = |t: &Live| t.run.task.is_pressed();
@@ -485,6 +504,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
         };
         begin(&mut self.producer)?;
+        if !self.setup.exactly_once {
+            self.send_first()?;
+        }
         let mut frozen = Vec::new();
         let mut offsets: BTreeMap<(&str, u32), i64> = BTreeMap::new();
         for (unit, assigned) in &mut self.units {
@@ -529,6 +551,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         match result {
             Ok(delivered) => {
                 failpoint::at(failpoint::AFTER_COMMIT);
+                self.setup.progress.take_over(&self.read);
                 for (unit, name, epoch, ticket, packs) in frozen {
                     let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
                     let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else {
