@@ -19,7 +19,7 @@ COMPONENT_DIR := target/plugins
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins test-plugins demo test bench bench-kafka kafka kafka-stop clean
+.PHONY: help setup build plugins test-plugins demo test chaos bench bench-kafka kafka kafka-stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -75,6 +75,10 @@ test: setup test-plugins ## check format, lints, tests and documentation
 	cargo test --workspace --release --doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps
 	@if [ -s "$$WASMILL_SKIPPED" ]; then cat "$$WASMILL_SKIPPED"; fi
+
+chaos: test-plugins ## break Kafka and instances under load, and check that nothing is lost or repeated
+	cargo build --workspace --release --bins
+	cargo test --workspace --release --test integration -- --ignored --test-threads=1 --nocapture
 
 bench: test-plugins ## measure: a line for each figure, and whether it reaches its goal
 	cargo build --workspace --release --bins

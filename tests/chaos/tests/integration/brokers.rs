@@ -5,6 +5,7 @@ use std::time::Duration;
 use wasmill_chaos::{Options, Run, scaled};
 
 #[test]
+#[ignore = "takes minutes: make chaos"]
 fn the_only_broker_may_be_killed_and_started_again_under_load() {
     let Some(mut run) = Run::start("broker-restarts", Options::default()) else { return };
     let goal = scaled(4, 30);
@@ -24,6 +25,7 @@ fn the_only_broker_may_be_killed_and_started_again_under_load() {
 }
 
 #[test]
+#[ignore = "takes minutes: make chaos"]
 fn the_only_broker_may_be_gone_for_long() {
     let Some(mut run) = Run::start("broker-loss", Options::default()) else { return };
     // Longer than requests of the engine may take.
@@ -40,6 +42,7 @@ fn the_only_broker_may_be_gone_for_long() {
 }
 
 #[test]
+#[ignore = "takes minutes: make chaos"]
 fn one_of_three_brokers_may_be_lost() {
     let options = Options { brokers: 3, rate: 300, ..Options::default() };
     let Some(mut run) = Run::start("three-brokers", options) else { return };

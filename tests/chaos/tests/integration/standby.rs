@@ -63,6 +63,7 @@ struct Restored {
 }
 
 #[test]
+#[ignore = "takes minutes: make chaos"]
 fn a_standby_takes_over_and_reads_only_the_end_of_the_changelog() {
     let Some(cluster) = cluster_or_skip("standby", Options::default()) else { return };
     let root = wasmill_chaos::root();
