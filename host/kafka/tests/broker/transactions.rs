@@ -131,7 +131,7 @@ fn a_record_that_the_broker_refuses_fails_the_commit() {
     producer.begin().unwrap();
     send(&mut producer, &output, &"x".repeat(5_000));
     let error = producer.commit_records().unwrap_err();
-    assert!(matches!(error, CommitError::Abortable { .. }), "{error}");
+    assert!(matches!(error, CommitError::Refused { .. }), "{error}");
     assert!(error.to_string().contains(&format!("{output}/0")), "{error}");
     // librdkafka purges what is queued when it notices the failure, which may be a little late.
     let mut attempts = 0;
