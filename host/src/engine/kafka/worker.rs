@@ -177,19 +177,24 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 let failed = lock(&self.setup.error).is_some();
                 return if failed { Ok(()) } else { self.commit() };
             }
-            match self.round() {
-                Ok(()) => {}
-                Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
-                    tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
-                    self.roll_back()?;
-                }
-                Err(Error::Kafka(e)) if passes(&e) => {
-                    tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
-                    std::thread::sleep(RETRY);
-                    self.roll_back()?;
-                }
-                Err(e) => return Err(e),
+            let result = self.round();
+            self.recover(result)?;
+        }
+    }
+
+    /// Rolls back after an error that passes; any other one is returned.
+    fn recover(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
+                tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                self.roll_back()
             }
+            Err(Error::Kafka(e)) if passes(&e) => {
+                tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                std::thread::sleep(RETRY);
+                self.roll_back()
+            }
+            result => result,
         }
     }
 
@@ -277,7 +282,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 Event::Revoked(partitions) => {
                     let units = self.units_of(partitions);
                     if units.iter().any(|u| matches!(self.units.get(u), Some(Assigned::Open(_)))) {
-                        self.commit()?;
+                        // Whatever becomes of the commit, the group waits for an answer.
+                        let result = self.commit();
+                        self.recover(result)?;
                     }
                     self.close(&units);
                     self.membership.acknowledge(&event)?;
