@@ -42,6 +42,8 @@ const TURNS: usize = 8;
 const NAP: Duration = Duration::from_millis(5);
 /// How often the membership is served while there is work.
 const SERVE: Duration = Duration::from_millis(10);
+/// After how long the same complaint is said again.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a producer is made anew after it was of no use any more.
@@ -96,6 +98,8 @@ pub(super) struct Worker<'scope, 'env> {
     told: Instant,
     /// What was read since the last commit.
     read: Arc<Progress>,
+    /// What went wrong at the group last, and when it was said.
+    complaint: Option<(String, Instant)>,
     /// Whether the group has told it anything yet.
     joined: bool,
     /// Whether it waits for the other workers to join.
@@ -148,6 +152,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
             read: Arc::default(),
+            complaint: None,
             joined: false,
             held: true,
             standing: 2,
@@ -299,13 +304,22 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     self.close(&units);
                     self.membership.acknowledge(&event)?;
                 }
-                Event::Error { why, fatal: false } => tracing::warn!(worker = self.name, "{why}"),
+                Event::Error { why, fatal: false } => self.complain(why),
                 Event::Error { why, fatal: true } => {
                     return Err(Error::Group { group: self.setup.group.clone(), why: why.clone() });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Says what goes wrong at the group: the same again only after a while.
+    fn complain(&mut self, why: &str) {
+        let again = |(what, when): &(String, Instant)| what == why && when.elapsed() < AGAIN;
+        if !self.complaint.as_ref().is_some_and(again) {
+            tracing::warn!(worker = self.name, "{why}");
+            self.complaint = Some((why.to_owned(), Instant::now()));
+        }
     }
 
     fn units_of(&self, partitions: &[(String, u32)]) -> Vec<Unit> {
