@@ -28,6 +28,8 @@ setup: ## install the Rust toolchain, where it is not there yet
 	@command -v cc >/dev/null || { \
 	  echo "There is no C compiler (cc). Install one: apt install build-essential, dnf install gcc," \
 	    "or xcode-select --install" >&2; exit 1; }
+	@command -v perl >/dev/null || { \
+	  echo "There is no perl, which OpenSSL is built with. Install it: apt install perl, or dnf install perl" >&2; exit 1; }
 	@export RUSTUP_AUTO_INSTALL=0; \
 	if [ -d "$$(rustc --print target-libdir --target $(TARGET) 2>/dev/null)" ] \
 	  && cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; then exit 0; fi; \
