@@ -5,6 +5,7 @@ pub mod admin;
 pub mod engine;
 pub mod record_json;
 pub mod runtime;
+pub mod savepoint;
 pub mod sink;
 pub mod source;
 

@@ -32,6 +32,7 @@ struct Cli {
 enum Command {
     Run(command::run::Args),
     Replay(command::replay::Args),
+    Savepoint(command::savepoint::Args),
     Check(command::check::Args),
     Build(command::build::Args),
     New(command::new::Args),
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => command::run::run(&args),
         Command::Replay(args) => command::replay::run(&args),
+        Command::Savepoint(args) => command::savepoint::run(&args),
         Command::Check(args) => command::check::run(&args),
         Command::Build(args) => command::build::run(args),
         Command::New(args) => command::new::run(args),

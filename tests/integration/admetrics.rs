@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{self, Record, by_key, root, topic};
+use crate::world::World;
 
 const FOLDER: &str = "examples/admetrics";
 
@@ -82,6 +83,11 @@ fn run(data_dir: &Path, more: &[&str]) -> Value {
 fn views_and_clicks_per_campaign_and_minute_are_those_of_trying_every_pair() {
     let dir = tempfile::tempdir().unwrap();
     let summary = run(dir.path(), &[]);
+    assert_right(&summary, |name| topic(dir.path(), name));
+}
+
+/// What a run has told and given is what trying every pair gives.
+fn assert_right(summary: &Value, topic: impl Fn(&str) -> Vec<Record>) {
     assert_eq!(summary["complete"], true);
     for stage in summary["stages"].as_array().unwrap() {
         for kind in ["dead", "invalid", "late", "expired", "failed_calls"] {
@@ -92,13 +98,35 @@ fn views_and_clicks_per_campaign_and_minute_are_those_of_trying_every_pair() {
         ("ad-views", "view", "views.jsonl", 600_000),
         ("ad-clicks", "click", "clicks.jsonl", 3_600_000),
     ] {
-        let records = topic(dir.path(), name);
+        let records = topic(name);
         let pairs = pairs(file, within);
         assert_eq!(records.len(), pairs.len(), "topic {name}");
         let expected = pairs.iter().map(|(ad, event)| format!("{ad} {event}")).collect();
         assert_eq!(joined(&records, event), expected, "topic {name}");
     }
-    assert_eq!(found(&topic(dir.path(), "campaign-metrics")), expected());
+    assert_eq!(found(&topic("campaign-metrics")), expected());
+}
+
+/// Records by key, without their order: which of two inputs is read first is chance, and so is the
+/// order of a key's pairs.
+fn unordered(records: &[Record]) -> BTreeMap<String, Vec<String>> {
+    let mut keys = by_key(records);
+    keys.values_mut().for_each(|values| values.sort_unstable());
+    keys
+}
+
+#[test]
+fn on_kafka_the_example_gives_the_same_with_no_change_but_where_the_brokers_are() {
+    let Some(world) = World::new("admetrics_on_kafka", "") else { return };
+    let (embedded, kafka) = (world.path("embedded"), world.path("kafka"));
+    run(&embedded, &[]);
+    let brokers = format!("kafka.brokers={}", world.cluster.bootstrap());
+    let summary = run(&kafka, &["--set", &brokers]);
+    assert_right(&summary, |name| world.topic(name));
+    for name in ["served", "views", "clicks", "ad-views", "ad-clicks", "campaign-metrics"] {
+        let (expected, found) = (unordered(&topic(&embedded, name)), unordered(&world.topic(name)));
+        assert!(!expected.is_empty() && found == expected, "topic {name} differs");
+    }
 }
 
 #[test]
@@ -136,12 +164,7 @@ fn neither_workers_nor_partitions_nor_the_size_of_batches_show() {
         let other = dir.path().join(name);
         run(&other, &["--set", set]);
         for outputs in ["ad-views", "ad-clicks", "campaign-metrics"] {
-            // Which of two inputs is read first is chance, and so is the order of a key's pairs.
-            let [one, other] = [&one, &other].map(|dir| {
-                let mut keys = by_key(&topic(dir, outputs));
-                keys.values_mut().for_each(|values| values.sort_unstable());
-                keys
-            });
+            let [one, other] = [&one, &other].map(|dir| unordered(&topic(dir, outputs)));
             assert!(!one.is_empty() && one == other, "topic {outputs} differs with {set}");
         }
     }

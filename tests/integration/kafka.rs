@@ -1,142 +1,13 @@
 //! Pipelines on Apache Kafka itself: what comes out is what the embedded log gives, whatever happens.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::BTreeSet;
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmill_kafka::{Admin, Producer, Record as Sent, Settings, Source, read_to_end};
-use wasmill_test_kafka::{Cluster, cluster_or_skip};
 
-use crate::support::{self, Record, by_key, program, root, stdout_of};
-
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A broker, a folder, and a pipeline in it.
-struct World {
-    cluster: Cluster,
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    /// None where there is no broker to be had.
-    fn new(test: &str, pipeline: &str) -> Option<Self> {
-        let cluster = cluster_or_skip(test, 1)?;
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("pipeline.toml"), pipeline).unwrap();
-        Some(Self { cluster, folder })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn settings(&self) -> Settings {
-        Settings::new(self.cluster.bootstrap())
-    }
-
-    fn command(&self, verb: &str, data_dir: &str, more: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        command.args([verb, "pipeline.toml", "--json"]).current_dir(self.folder.path());
-        command.arg("--data-dir").arg(self.path(data_dir));
-        command.arg("--plugins").arg(root().join("target/plugins"));
-        let brokers = format!("kafka.brokers={}", self.cluster.bootstrap());
-        let dead = ["session.timeout.ms=1500", "heartbeat.interval.ms=300"];
-        let dead = dead.map(|set| format!("kafka.consumer.{set}"));
-        for set in std::iter::once(&brokers).chain(&dead) {
-            command.args(["--set", set]);
-        }
-        command.args(more).env("WASMILL_CACHE_DIR", root().join("target/wasmill-cache"));
-        command
-    }
-
-    fn wasmill(&self, verb: &str, data_dir: &str, more: &[&str]) -> Output {
-        self.command(verb, data_dir, more).output().expect("the program starts")
-    }
-
-    /// Runs the pipeline to its end; gives its summary.
-    fn run(&self, data_dir: &str, more: &[&str]) -> Value {
-        let text = stdout_of(self.wasmill("run", data_dir, more));
-        serde_json::from_str(&text).expect("the summary is JSON")
-    }
-
-    /// What the pipeline gives on the embedded log, by topic.
-    fn expected(&self, topics: &[&str], more: &[&str]) -> BTreeMap<String, Vec<Record>> {
-        let data_dir = self.path("embedded");
-        support::run(self.folder.path(), "pipeline.toml", &data_dir, more);
-        let of = |topic: &&str| ((*topic).to_owned(), support::topic(&data_dir, topic));
-        topics.iter().map(of).collect()
-    }
-
-    /// The committed records of a topic, by partition, in order.
-    fn topic(&self, name: &str) -> Vec<Record> {
-        let admin = Admin::connect(&self.settings(), TIMEOUT).unwrap();
-        let partitions =
-            admin.partitions(name).unwrap().unwrap_or_else(|| panic!("no topic {name}"));
-        let mut records = Vec::new();
-        for partition in 0..partitions {
-            let group = "test";
-            let source = Source { topic: name, partition, from: None, group, patience: TIMEOUT };
-            let text =
-                |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
-            let each = |offset: i64, key: Option<&[u8]>, value: Option<&[u8]>| {
-                let value =
-                    text(value).map(|v| serde_json::from_str(&v).unwrap_or(Value::String(v)));
-                records.push(json!({
-                    "key": text(key), "value": value, "partition": partition, "offset": offset,
-                }));
-                Ok::<(), wasmill_kafka::Error>(())
-            };
-            let stop = Arc::new(AtomicBool::new(false));
-            read_to_end(&self.settings(), &source, &stop, |_| {}, each).unwrap();
-        }
-        records
-    }
-
-    /// Topics hold what is expected, in the same order per key.
-    fn assert_topics(&self, expected: &BTreeMap<String, Vec<Record>>, suffix: &str) {
-        for (topic, expected) in expected {
-            let found = self.topic(&format!("{topic}{suffix}"));
-            assert_eq!(found.len(), expected.len(), "records in {topic}{suffix}");
-            let plain = |records: &[Record]| {
-                let of = |r: &Record| json!({ "key": r["key"], "value": r["value"] });
-                by_key(&records.iter().map(of).collect::<Vec<_>>())
-            };
-            let (found, expected) = (plain(&found), plain(expected));
-            for (key, expected) in &expected {
-                assert_eq!(found.get(key), Some(expected), "key {key} of {topic}{suffix}");
-            }
-        }
-    }
-
-    fn produce(&self, topic: &str, partitions: u32, values: impl Iterator<Item = String>) {
-        let spec = wasmill_kafka::TopicSpec {
-            name: topic.to_owned(),
-            partitions: Some(partitions),
-            replication: None,
-            config: BTreeMap::new(),
-            must_exist: false,
-        };
-        Admin::connect(&self.settings(), TIMEOUT).unwrap().ensure_topics(&[spec]).unwrap();
-        let mut producer = Producer::at_least_once(&self.settings(), TIMEOUT).unwrap();
-        let handle = producer.topic(topic).unwrap();
-        producer.begin().unwrap();
-        for (n, value) in values.enumerate() {
-            let record = Sent {
-                topic: handle,
-                partition: n as u32 % partitions,
-                key: None,
-                value: Some(value.as_bytes()),
-                timestamp: Some(1_700_000_000_000 + n as i64),
-            };
-            producer.send(record, wasmill_kafka::NO_HEADERS).unwrap();
-        }
-        producer.commit_records().unwrap();
-    }
-}
+use crate::support::{self, Record, root, stdout_of};
+use crate::world::World;
 
 /// A generated access log, and a pipeline with a repartition by user that reads it from a file.
 fn from_file(test: &str) -> Option<World> {
@@ -339,8 +210,7 @@ fn offsets_that_are_gone_are_an_error_unless_the_source_says_otherwise() {
     world.produce("lines", 1, lines(100));
     assert_eq!(world.run("data", &[])["records"], 100);
     world.produce("lines", 1, lines(50));
-    let admin = Admin::connect(&world.settings(), TIMEOUT).unwrap();
-    admin.delete_records("lines", 0, 120).unwrap();
+    world.admin().delete_records("lines", 0, 120).unwrap();
     // Ended inputs are not read on: another group begins where nothing is any more.
     let start = ["--set", "source.lines.start.0=5", "--set", "kafka.group=other"];
     let error = error_of(&world.wasmill("run", "other", &start));

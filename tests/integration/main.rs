@@ -5,10 +5,16 @@
 mod admetrics;
 mod admin;
 mod batching;
+mod changelog;
 mod crash;
 mod evil;
 mod input;
 mod kafka;
+mod ledger;
+mod rebalance;
 mod retention;
+mod savepoint;
 mod support;
+mod topics;
 mod weblog;
+mod world;

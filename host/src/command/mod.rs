@@ -11,6 +11,7 @@ pub mod output;
 pub mod pipeline;
 pub mod replay;
 pub mod run;
+pub mod savepoint;
 pub mod state;
 pub mod status;
 pub mod topic;

@@ -73,6 +73,9 @@ pub enum Error {
     /// The state can't be used.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+    /// A savepoint can't be used.
+    #[error(transparent)]
+    Savepoint(#[from] crate::savepoint::Error),
     /// A source can't be read.
     #[error(transparent)]
     Source(#[from] crate::source::Error),

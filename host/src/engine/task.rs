@@ -26,6 +26,9 @@ pub(super) struct Saved {
     places: Vec<Place>,
     clocks: Clocks,
     ended: bool,
+    /// Its epoch: how many it had frozen by then. What it gave in later ones is not in this commit.
+    #[serde(default)]
+    epoch: u64,
 }
 
 /// Where what a task gives goes.
@@ -91,6 +94,8 @@ pub(super) struct Run<F, O> {
     marks: BTreeMap<usize, (i64, bool)>,
     next_input: usize,
     pub(super) ended: bool,
+    /// The epoch of what it does now: the number of the freeze to come, over all its life.
+    pub(super) epoch: u64,
     /// Whether the task waits for its state to be applied.
     pub(super) full: bool,
 }
@@ -119,6 +124,7 @@ impl<F: Feed, O: Outlet> Run<F, O> {
             marks: BTreeMap::new(),
             next_input: 0,
             ended: false,
+            epoch: 1,
             full: false,
         }
     }
@@ -126,6 +132,7 @@ impl<F: Feed, O: Outlet> Run<F, O> {
     pub(super) fn restore(&mut self, saved: &Saved) {
         self.task.restore(saved.clocks.clone());
         self.ended = saved.ended;
+        self.epoch = saved.epoch + 1;
     }
 
     /// Does one piece of work. Returns whether there was any.
@@ -307,7 +314,9 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         self.write_marks()?;
         let (changes, clocks) = self.task.freeze();
         let places = self.inputs.iter().map(|input| input.place.clone()).collect();
-        Ok((changes, Saved { places, clocks, ended: self.ended }))
+        let epoch = self.epoch;
+        self.epoch += 1;
+        Ok((changes, Saved { places, clocks, ended: self.ended, epoch }))
     }
 
     /// An error of the task's state.
@@ -335,5 +344,14 @@ impl Saved {
 
     pub(super) fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The same, with an input at another place.
+    pub(super) fn set_place(&mut self, input: usize, place: Place) {
+        self.places[input] = place;
     }
 }

@@ -19,8 +19,8 @@ pub struct GroupMember {
 }
 
 impl Admin {
-    /// The members of a group; none while the group rebalances, or when there is no such group. Asks
-    /// the group's coordinator once and waits at most `timeout`.
+    /// The members of a group, which are no members at all when there is no such group; none while
+    /// the group rebalances. Asks the group's coordinator once and waits at most `timeout`.
     ///
     /// # Errors
     /// [`Error::Request`] when it can't be had, or what a member was given is none of the consumer

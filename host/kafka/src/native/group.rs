@@ -57,7 +57,8 @@ impl Drop for Raw {
 /// A member of a group: its client's name, and the partitions that it was given.
 pub(crate) type Member = (String, Vec<(String, u32)>);
 
-/// The members of a group, of which `consumer` need not be one; none unless the group is stable.
+/// The members of a group, of which `consumer` need not be one; none while the group rebalances. A
+/// group that does not exist has no members.
 pub(crate) fn describe(
     consumer: &BaseConsumer<Context>,
     group: &str,
@@ -120,13 +121,16 @@ unsafe fn members(
         let error = ffi::rd_kafka_ConsumerGroupDescription_error(group);
         if !error.is_null() {
             return match ffi::rd_kafka_error_code(error).into() {
-                RDKafkaErrorCode::GroupIdNotFound => Ok(None),
+                RDKafkaErrorCode::GroupIdNotFound => Ok(Some(Vec::new())),
                 code => Err(code),
             };
         }
-        let stable = ffi::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
-        if ffi::rd_kafka_ConsumerGroupDescription_state(group) != stable {
-            return Ok(None);
+        use ffi::rd_kafka_consumer_group_state_t as State;
+        match ffi::rd_kafka_ConsumerGroupDescription_state(group) {
+            State::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE => {}
+            State::RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY
+            | State::RD_KAFKA_CONSUMER_GROUP_STATE_DEAD => return Ok(Some(Vec::new())),
+            _ => return Ok(None),
         }
         let member = |i| {
             let member = ffi::rd_kafka_ConsumerGroupDescription_member(group, i);

@@ -97,15 +97,21 @@ pub enum Body {
 
 impl Frame {
     /// Appends a frame of records, at offset 0, to `out`: a frame outside of a log.
-    pub fn write_records(out: &mut Vec<u8>, producer: u32, records: &Records) {
+    pub fn write_records(out: &mut Vec<u8>, epoch: u64, producer: u32, records: &Records) {
         let start = out.len();
-        encode_records(out, 0, producer, records).close(&mut out[start..], 0);
+        encode_records(out, epoch, producer, records).close(&mut out[start..], 0);
     }
 
     /// Appends a frame of a watermark, at offset 0, to `out`: a frame outside of a log.
-    pub fn write_watermark(out: &mut Vec<u8>, producer: u32, watermark: i64, idle: bool) {
+    pub fn write_watermark(
+        out: &mut Vec<u8>,
+        epoch: u64,
+        producer: u32,
+        watermark: i64,
+        idle: bool,
+    ) {
         let start = out.len();
-        encode_watermark(out, 0, producer, watermark, idle).close(&mut out[start..], 0);
+        encode_watermark(out, epoch, producer, watermark, idle).close(&mut out[start..], 0);
     }
 
     /// Reads a frame from the beginning of `bytes`.

@@ -1,6 +1,7 @@
 //! What is done now and then beside the stream: dropping what nobody needs any more.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -10,8 +11,8 @@ use super::setup::Setup;
 
 /// How often records are dropped.
 const DROP: Duration = Duration::from_secs(10);
-/// How often the folder of state is looked through.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often the folder of state is looked through: as often as state is to be kept, within these.
+const LOOK: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(30);
 
 /// Records that nobody needs any more: those of a partition before an offset.
 pub(super) struct Needless {
@@ -25,6 +26,7 @@ pub(super) fn work(setup: &Setup<'_>, needless: &Receiver<Needless>) {
     let mut before: BTreeMap<(String, u32), i64> = BTreeMap::new();
     let mut dropped: BTreeMap<(String, u32), i64> = BTreeMap::new();
     let mut strangers = BTreeMap::new();
+    let look = setup.cleanup_delay.clamp(*LOOK.start(), *LOOK.end());
     let (mut last, mut looked) = (Instant::now(), Instant::now());
     loop {
         match needless.recv_timeout(Duration::from_millis(200)) {
@@ -48,12 +50,15 @@ pub(super) fn work(setup: &Setup<'_>, needless: &Receiver<Needless>) {
                     Ok(()) => {
                         dropped.insert(partition, offset);
                     }
-                    // It is tried again with the next commit.
-                    Err(e) => tracing::debug!("{e}"),
+                    // It is tried again the next time: nobody may ask for it a second time.
+                    Err(e) => {
+                        tracing::debug!("{e}");
+                        before.insert(partition, offset);
+                    }
                 }
             }
         }
-        if looked.elapsed() >= LOOK {
+        if looked.elapsed() >= look {
             looked = Instant::now();
             clean(setup, &mut strangers);
         }

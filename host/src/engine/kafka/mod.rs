@@ -13,6 +13,7 @@ mod janitor;
 mod lag;
 mod open;
 mod outbox;
+pub mod savepoint;
 mod setup;
 mod shown;
 mod standby;

@@ -20,6 +20,7 @@ use wasmill_pipeline::{SourceKind, Start};
 use super::apply::StateFile;
 use super::feed::{KafkaFeed, KafkaTopic, Shared};
 use super::outbox::Outbox;
+use super::savepoint;
 use super::setup::Setup;
 use super::units::Unit;
 use crate::engine::feed::{Lines, Place};
@@ -34,14 +35,16 @@ const GROUP_BYTES: usize = 64 << 20;
 /// How long to wait for a state file that another worker of this process still has open.
 const CLOSING: Duration = Duration::from_secs(60);
 /// How long a restore waits when nothing comes: longer than a transaction may stay open.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many of the last records of a changelog are looked through for where a task stands.
-const LAST_RECORDS: i64 = 1_000;
+pub(super) const LAST_RECORDS: i64 = 1_000;
 
 /// What a record of a changelog is: changes, or where the task stands.
 pub(super) const PACK: &[u8] = b"pack";
 pub(super) const TASK: &[u8] = b"task";
+/// Or that a savepoint is being put into it.
+pub(super) const RESTORE: &[u8] = b"restore";
 
 /// A task that is ready to run but for its topics, which its worker assigns.
 pub(super) struct OpenTask {
@@ -204,13 +207,27 @@ fn interrupted(what: &str) -> Error {
     Error::Kafka(wasmill_kafka::Error::Interrupted { what: what.to_owned() })
 }
 
-fn saved_of(changelog: &str, partition: u32, offset: i64, bytes: &[u8]) -> Result<Saved, Error> {
+pub(super) fn saved_of(
+    changelog: &str,
+    partition: u32,
+    offset: i64,
+    bytes: &[u8],
+) -> Result<Saved, Error> {
     serde_json::from_slice(bytes).map_err(|e| {
         Error::Shape(format!(
             "topic {changelog} partition {partition} offset {offset}: written by another version of \
              Wasmill: {e}; use that version, or another group"
         ))
     })
+}
+
+/// No restore of a savepoint was left undone.
+pub(super) fn whole(changelog: &str, partition: u32, pending: Option<String>) -> Result<(), Error> {
+    let Some(name) = pending else { return Ok(()) };
+    Err(Error::Shape(format!(
+        "topic {changelog} partition {partition}: restoring savepoint {name} was begun and not finished; \
+         do it again: wasmill savepoint restore PIPELINE {name} --replace"
+    )))
 }
 
 /// Brings a state file up to the end of its changelog, and returns where the task stands there.
@@ -238,7 +255,7 @@ fn restore(
     }
     let from = from.max(offsets.start);
     let mut restoring =
-        Restoring { state, from, packs: Vec::new(), bytes: 0, saved: None, task: None };
+        Restoring { state, from, packs: Vec::new(), bytes: 0, saved: None, task: None, mark: None };
     let source = Source {
         topic: changelog,
         partition,
@@ -254,6 +271,7 @@ fn restore(
         |progress: Progress| shown.at(progress.position),
         |offset, key, value| restoring.take(changelog, partition, offset, key, value),
     )?;
+    whole(changelog, partition, restoring.mark.take())?;
     restoring.flush()?;
     drop(shown);
     if offsets.end > 0 {
@@ -283,6 +301,8 @@ struct Restoring {
     saved: Option<Saved>,
     /// The offset of the last record that says where the task stands.
     task: Option<i64>,
+    /// The savepoint whose restore is not done yet by what was read.
+    mark: Option<String>,
 }
 
 impl Restoring {
@@ -302,7 +322,16 @@ impl Restoring {
             (Some(TASK), Some(task)) => {
                 self.saved = Some(saved_of(changelog, partition, offset, task)?);
                 self.task = Some(offset);
+                self.mark = None;
                 // A commit ends here: only whole ones are applied.
+                if self.bytes >= GROUP_BYTES {
+                    self.flush()?;
+                }
+            }
+            // Reading goes on with the last of them, so that it is seen as long as it counts.
+            (Some(RESTORE), Some(mark)) => {
+                self.mark = savepoint::pending(mark);
+                self.task = Some(offset);
                 if self.bytes >= GROUP_BYTES {
                     self.flush()?;
                 }
@@ -359,7 +388,7 @@ fn last_saved(
     from: Option<i64>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Option<Saved>, Error> {
-    let mut saved = None;
+    let (mut saved, mut mark) = (None, None);
     let source =
         Source { topic: changelog, partition, from, group: &setup.group, patience: PATIENCE };
     read_to_end(
@@ -368,12 +397,18 @@ fn last_saved(
         stop,
         |_: Progress| {},
         |offset, key, value| {
-            if let (Some(TASK), Some(task)) = (key, value) {
-                saved = Some(saved_of(changelog, partition, offset, task)?);
+            match (key, value) {
+                (Some(TASK), Some(task)) => {
+                    saved = Some(saved_of(changelog, partition, offset, task)?);
+                    mark = None;
+                }
+                (Some(RESTORE), Some(value)) => mark = savepoint::pending(value),
+                _ => {}
             }
             Ok::<(), Error>(())
         },
     )?;
+    whole(changelog, partition, mark)?;
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted("reading where a task stands"));
     }

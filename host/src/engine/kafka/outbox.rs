@@ -99,11 +99,12 @@ impl Outbox {
         self.given.is_empty()
     }
 
-    /// Sends everything.
+    /// Sends everything, as given in an epoch of the task.
     pub(super) fn send(
         &mut self,
         producer: &mut Producer,
         topics: &[Handles],
+        epoch: u64,
     ) -> Result<(), Error> {
         for given in self.given.drain(..) {
             match given {
@@ -114,7 +115,7 @@ impl Outbox {
                         send_plain(producer, topic, partition, &flow)?;
                     }
                     if let Some(topic) = handles.frames {
-                        send_frames(producer, topic, partition, number, flow)?;
+                        send_frames(producer, topic, partition, (epoch, number), flow)?;
                     }
                 }
                 Given::Mark { edge, watermark, idle } => {
@@ -122,7 +123,7 @@ impl Outbox {
                     let handles = topics[topic];
                     let Some(topic) = handles.frames else { continue };
                     let mut bytes = Vec::new();
-                    Frame::write_watermark(&mut bytes, number, watermark, idle);
+                    Frame::write_watermark(&mut bytes, epoch, number, watermark, idle);
                     for partition in 0..handles.partitions {
                         send_frame(producer, topic, partition, &bytes)?;
                     }
@@ -160,7 +161,7 @@ fn send_frames(
     producer: &mut Producer,
     topic: Topic,
     partition: u32,
-    number: u32,
+    (epoch, number): (u64, u32),
     flow: Flow,
 ) -> Result<(), Error> {
     let Flow { timestamps, clocks, keys, values, headers, .. } = flow;
@@ -168,7 +169,7 @@ fn send_frames(
     let mut bytes = Vec::new();
     for records in records.split(FRAME_BYTES) {
         bytes.clear();
-        Frame::write_records(&mut bytes, number, &records);
+        Frame::write_records(&mut bytes, epoch, number, &records);
         send_frame(producer, topic, partition, &bytes)?;
     }
     Ok(())

@@ -3,7 +3,11 @@
 //!
 //! Invariant: a changelog from any start that it was ever given holds the whole state.
 
+use std::sync::OnceLock;
+
 use wasmill_core::change::Changes;
+use wasmill_core::store::{self, Cold};
+use wasmill_core::task::Task;
 
 use super::apply::StateFile;
 use crate::engine::Error;
@@ -17,11 +21,33 @@ const TIMES_STATE: u64 = 2;
 /// How many bytes are written again in a commit at least.
 const LEAST_SLICE_BYTES: usize = 256 << 10;
 
+/// What a test sets to how long a changelog gets, in bytes, whatever the state has.
+const MOST_LOG_BYTES: &str = "WASMILL_CHANGELOG_BYTES";
+
 /// How long the changelog of a task has become, and the walk that goes on.
-#[derive(Default)]
 pub(super) struct Trim {
+    /// How long the changelog gets, where a test says so.
+    most: Option<u64>,
+    /// How many bytes are written again in a commit at least.
+    slice: usize,
     logged: u64,
     walk: Option<Walk>,
+}
+
+impl Default for Trim {
+    fn default() -> Self {
+        static MOST: OnceLock<Option<u64>> = OnceLock::new();
+        let most = *MOST.get_or_init(|| std::env::var(MOST_LOG_BYTES).ok()?.parse().ok());
+        Self { most, slice: LEAST_SLICE_BYTES, logged: 0, walk: None }
+    }
+}
+
+/// The store behind a task, as it is by now.
+struct Behind<'a> {
+    cold: &'a dyn Cold,
+    /// The last epoch that it has applied, which the task may not know yet.
+    applied: u64,
+    bytes: u64,
 }
 
 struct Walk {
@@ -44,18 +70,31 @@ impl Trim {
         epoch: u64,
         changes: &mut Changes,
     ) -> Result<(), Error> {
+        let (cold, applied, bytes) = (&file.state, file.applied(), file.state.file_bytes());
+        let behind = Behind { cold, applied, bytes };
+        self.walk(&mut run.task, &behind, epoch, changes).map_err(|e| run.store_error(e))
+    }
+
+    fn walk(
+        &mut self,
+        task: &mut Task,
+        behind: &Behind<'_>,
+        epoch: u64,
+        changes: &mut Changes,
+    ) -> Result<(), store::Error> {
         match &mut self.walk {
             None => {
-                let most = LEAST_LOG_BYTES.max(TIMES_STATE * file.state.file_bytes());
-                if self.logged >= most {
+                let most = LEAST_LOG_BYTES.max(TIMES_STATE * behind.bytes);
+                if self.logged >= self.most.unwrap_or(most) {
                     let from = Vec::new();
                     self.walk = Some(Walk { start: None, epoch, from, ended: false });
                 }
             }
-            Some(walk) if walk.start.is_some() && file.applied() >= walk.epoch && !walk.ended => {
-                let bytes = LEAST_SLICE_BYTES.max(2 * changes.bytes());
-                let rest = run.task.rewrite(&file.state, &walk.from, bytes, changes);
-                match rest.map_err(|e| run.store_error(e))? {
+            Some(walk) if walk.start.is_some() && behind.applied >= walk.epoch && !walk.ended => {
+                // What the task takes for unapplied is left out: it must not be from before the walk.
+                task.applied(behind.applied);
+                let bytes = self.slice.max(2 * changes.bytes());
+                match task.rewrite(behind.cold, &walk.from, bytes, changes)? {
                     Some(from) => walk.from = from,
                     None => walk.ended = true,
                 }
@@ -83,3 +122,6 @@ impl Trim {
         self.walk.take().and_then(|walk| walk.start)
     }
 }
+
+#[cfg(test)]
+mod tests;

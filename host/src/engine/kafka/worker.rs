@@ -5,6 +5,8 @@
 //! transaction. When it is aborted, every task of the worker is dropped and opened anew from the last
 //! commit.
 
+mod commit;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,15 +14,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use wasmill_kafka::{
-    CommitError, Event, Fetcher, Membership, NO_HEADERS, Offsets, Producer, Record, Waker,
-};
+use wasmill_kafka::{CommitError, Event, Fetcher, Membership, Producer, Waker};
 
 use super::apply::{Job, StateFile};
-use super::failpoint;
 use super::feed::KafkaFeed;
 use super::janitor::Needless;
-use super::open::{self, OpenTask, PACK, TASK};
+use super::open::{self, OpenTask};
 use super::outbox::{Handles, Outbox};
 use super::setup::Setup;
 use super::shown;
@@ -29,8 +28,6 @@ use super::trim::Trim;
 use super::units::Unit;
 use crate::admin::figures;
 use crate::engine::Error;
-use crate::engine::embedded::PACK_BYTES;
-use crate::engine::feed::Place;
 use crate::engine::report::Progress;
 use crate::engine::shown::{INTERVAL, update};
 use crate::engine::task::{Run, Saved};
@@ -251,7 +248,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     if !task.run.outlet.is_empty() {
                         task.touched = true;
                         begin(&mut self.producer)?;
-                        task.run.outlet.send(&mut self.producer, &self.topics)?;
+                        let epoch = task.run.epoch;
+                        task.run.outlet.send(&mut self.producer, &self.topics, epoch)?;
                     }
                     if !more {
                         break;
@@ -492,124 +490,6 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
         }
     }
-
-    /// Without transactions: what tasks give is there before their changelogs say that it was given.
-    fn send_first(&mut self) -> Result<(), Error> {
-        for assigned in self.units.values_mut() {
-            let Assigned::Open(tasks) = assigned else { continue };
-            for task in tasks.iter_mut().filter(|t| t.touched) {
-                task.run.write_marks()?;
-                task.run.outlet.send(&mut self.producer, &self.topics)?;
-            }
-        }
-        self.producer.drain().map_err(Error::Commit)
-    }
-
-    /// Commits what all tasks have done.
-    fn commit(&mut self) -> Result<(), Error> {
-        let pressed = |t: &Live| t.run.task.is_pressed();
-        let live = self.units.values().filter_map(|a| match a {
-            Assigned::Open(tasks) => Some(tasks),
-            Assigned::Opening { .. } => None,
-        });
-        let due = live.flatten().any(|t| t.touched || pressed(t)) || self.producer.is_open();
-        self.last_commit = Instant::now();
-        if !due {
-            return Ok(());
-        }
-        let group = match self.membership.metadata() {
-            Ok(group) => group,
-            Err(e) => {
-                tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
-                return self.roll_back();
-            }
-        };
-        begin(&mut self.producer)?;
-        if !self.setup.exactly_once {
-            self.send_first()?;
-        }
-        let mut frozen = Vec::new();
-        let mut offsets: BTreeMap<(&str, u32), i64> = BTreeMap::new();
-        for (unit, assigned) in &mut self.units {
-            let Assigned::Open(tasks) = assigned else { continue };
-            for task in tasks {
-                if !task.touched {
-                    places(self.setup, task, &mut offsets);
-                    continue;
-                }
-                let (ticket, packs) =
-                    freeze(task, &mut self.producer, &self.topics, &self.changelogs)?;
-                note(self.setup, task);
-                frozen.push((*unit, task.run.name.clone(), task.epoch, ticket, packs));
-                task.epoch += 1;
-                task.touched = false;
-                places(self.setup, task, &mut offsets);
-            }
-            // Offsets of every unit: by them Kafka checks that it is this worker's.
-            offsets.entry((self.setup.leader(unit.component), unit.partition)).or_insert(0);
-        }
-        // What the pipeline wrote for itself and has read.
-        let read: Vec<_> = offsets
-            .iter()
-            .filter(|((topic, _), next)| **next > 0 && self.setup.is_frames(topic))
-            .map(|((topic, partition), next)| ((*topic).to_owned(), *partition, *next))
-            .collect();
-        let offsets: Vec<Offsets<'_>> = offsets
-            .iter()
-            .map(|((topic, partition), next)| Offsets {
-                topic,
-                partition: *partition,
-                next: *next,
-                metadata: None,
-            })
-            .collect();
-        failpoint::at(failpoint::BEFORE_COMMIT);
-        let mut result = self.producer.commit(&offsets, &group);
-        while let Err(CommitError::Undecided { why }) = &result {
-            tracing::warn!(worker = self.name, "a commit is not decided yet: {why}");
-            result = self.producer.resume();
-        }
-        match result {
-            Ok(delivered) => {
-                failpoint::at(failpoint::AFTER_COMMIT);
-                self.setup.progress.take_over(&self.read);
-                for (unit, name, epoch, ticket, packs) in frozen {
-                    let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
-                    let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else {
-                        continue;
-                    };
-                    let offset = delivered.offsets[ticket.0];
-                    let bytes = packs.iter().map(Vec::len).sum();
-                    let before = match &task.file {
-                        None => Some(offset),
-                        Some(file) => {
-                            let (file, urgent) = (Arc::downgrade(file), task.run.task.is_pressed());
-                            let job = Job { task: name, file, packs, offset, epoch, urgent };
-                            // The applier has ended only if it has failed, which it says itself.
-                            let _ = self.apply.send(job);
-                            task.trim.committed(offset, bytes)
-                        }
-                    };
-                    if let Some(before) = before {
-                        let topic = self.setup.changelog(task.run.sub);
-                        let needless = Needless { topic, partition: task.partition, before };
-                        let _ = self.needless.send(needless);
-                    }
-                }
-                for (topic, partition, before) in read {
-                    let _ = self.needless.send(Needless { topic, partition, before });
-                }
-                self.setup.commits.fetch_add(1, Ordering::Relaxed);
-                self.shown.committed(self.last_commit.elapsed());
-                Ok(())
-            }
-            Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
-            Err(why) => {
-                tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
-                self.roll_back()
-            }
-        }
-    }
 }
 
 /// Whether an error is one of the network or the brokers, after which work is done again from the last
@@ -642,59 +522,4 @@ fn producer(setup: &Setup<'_>, name: &str) -> Result<Made, Error> {
 
 fn begin(producer: &mut Producer) -> Result<(), Error> {
     if producer.is_open() { Ok(()) } else { producer.begin().map_err(Error::Commit) }
-}
-
-/// Ends the epoch of a task: sends its watermarks, its changes and where it stands.
-fn freeze(
-    task: &mut Live,
-    producer: &mut Producer,
-    topics: &[Handles],
-    changelogs: &[wasmill_kafka::Topic],
-) -> Result<(wasmill_kafka::Ticket, Vec<Vec<u8>>), Error> {
-    let (mut changes, saved) = task.run.freeze()?;
-    if let Some(file) = &task.file {
-        task.trim.write(&mut task.run, file, task.epoch, &mut changes)?;
-    }
-    task.run.outlet.send(producer, topics)?;
-    let (topic, partition) = (changelogs[task.run.sub], task.partition);
-    let packs = changes.pack(PACK_BYTES);
-    for pack in &packs {
-        let record =
-            Record { topic, partition, key: Some(PACK), value: Some(pack), timestamp: None };
-        producer.send(record, NO_HEADERS)?;
-    }
-    let bytes = serde_json::to_vec(&saved).expect("where a task stands is plain data");
-    let record = Record { topic, partition, key: Some(TASK), value: Some(&bytes), timestamp: None };
-    task.saved = Some(saved);
-    Ok((producer.send_tracked(record, NO_HEADERS)?, packs))
-}
-
-/// Where the inputs of a task stand by what is saved of it, for the group's offsets. Inputs may have
-/// moved on since over what is no record; but nothing may be dropped that a commit still refers to.
-fn places<'s>(setup: &'s Setup<'_>, task: &Live, offsets: &mut BTreeMap<(&'s str, u32), i64>) {
-    let sub = &setup.topology.subs[task.run.sub];
-    let Some(saved) = &task.saved else { return };
-    for (input, from) in sub.inputs.iter().enumerate() {
-        let wasmill_pipeline::plan::InputFrom::Topic(topic) = from else { continue };
-        let ways = &setup.ways[*topic];
-        let name = ways.frames.as_deref().or(ways.plain.as_deref()).expect("a topic has a way");
-        let next = match saved.place(input) {
-            Some(Place::Offset(next)) => *next,
-            // Ended in an earlier run, it is not asked for any more.
-            Some(Place::Ended) => setup.known_end(name, task.partition).unwrap_or(0),
-            _ => continue,
-        };
-        // Of several tasks that read it the one that is behind counts.
-        let known = offsets.entry((name, task.partition)).or_insert(next);
-        *known = (*known).min(next);
-    }
-}
-
-/// Notes the figures of a task's stages.
-fn note(setup: &Setup<'_>, task: &Live) {
-    let mut stages = lock(&setup.stages);
-    let watermark = task.run.task.output_watermark();
-    for (node, counts) in task.run.task.metrics().into_iter().enumerate() {
-        stages.insert((task.run.name.clone(), task.run.stages[node]), (counts, watermark));
-    }
 }

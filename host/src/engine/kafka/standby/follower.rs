@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wasmill_kafka::{Batch, Fetcher, Limit, Partition};
 
 use crate::engine::Error;
-use crate::engine::kafka::open::{PACK, TASK};
+use crate::engine::kafka::open::{PACK, RESTORE, TASK};
 use crate::engine::kafka::setup::Setup;
 use crate::store::State;
 
@@ -187,7 +187,7 @@ impl Pending {
                 self.packs.push(pack.to_vec());
             }
             // A commit ends here.
-            (Some(TASK), Some(_)) => {
+            (Some(TASK | RESTORE), Some(_)) => {
                 self.whole = self.packs.len();
                 self.last = Some(offset);
                 self.since.get_or_insert_with(Instant::now);

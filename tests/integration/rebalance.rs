@@ -1,0 +1,235 @@
+//! Tasks that move between instances, and those that don't.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+use wasmill_kafka::Producer;
+
+use crate::ledger::{self, Feed, PARTITIONS};
+use crate::support::Record;
+use crate::world::{Instance, TIMEOUT, World, tasks};
+
+/// How often the group has given the worker of an instance partitions or taken some.
+fn rebalances(status: &Value) -> u64 {
+    status["workers"]["0"]["rebalances"].as_u64().unwrap()
+}
+
+/// How many records the tasks of an instance have had since they were opened.
+fn records(status: &Value) -> u64 {
+    let tasks = status["tasks"].as_object().unwrap().values();
+    let stages = tasks.flat_map(|task| task["stages"].as_array().unwrap());
+    stages.map(|stage| stage["counts"]["records_in"].as_u64().unwrap()).sum()
+}
+
+fn now_ms() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
+}
+
+/// The partitions of an instance's tasks that it has had from one time to another.
+fn stayed(from: &Value, to: &Value) -> BTreeSet<u32> {
+    let have = |status: &Value| tasks(status).into_iter().collect::<BTreeSet<_>>();
+    let kept = have(from).intersection(&have(to)).cloned().collect::<Vec<_>>();
+    let same = |task: &&String| from["assignments"][*task] == to["assignments"][*task];
+    kept.iter().filter(same).map(|task| task.split_once('-').unwrap().1.parse().unwrap()).collect()
+}
+
+/// The longest time within these in which nothing of a partition of the input was processed, in ms.
+fn longest_pause(records: &[Record], partition: u32, (from, to): (i64, i64)) -> i64 {
+    let of = |r: &&Record| ledger::partition(ledger::number(r)) == partition;
+    let times = records.iter().filter(of).map(|r| r["timestamp"].as_i64().unwrap());
+    let mut times: Vec<i64> = times.filter(|time| (from..to).contains(time)).collect();
+    times.extend([from, to]);
+    times.sort_unstable();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+#[test]
+fn tasks_that_do_not_move_go_on_while_the_group_rebalances() {
+    /// How long the group is kept from ending a rebalance at least.
+    const HELD: Duration = Duration::from_secs(6);
+    let Some(world) = ledger::world("tasks_that_do_not_move") else { return };
+    // Nobody is thrown out of the group: it waits for whoever does not answer.
+    let session = "kafka.consumer.session.timeout.ms=45000";
+    let set = ["--set", "engine.checkpoint-interval=1s", "--set", session];
+    let [a, b] = ["a", "b"].map(|name| world.start(name, &set));
+    let feed = Feed::start(&world, 600);
+    let before = a.wait_tasks(3);
+    b.wait_tasks(3);
+    ledger::wait_for_more(&world);
+
+    let from = now_ms();
+    b.signal("STOP");
+    let c = world.start("c", &set);
+    let begun = Instant::now();
+    while begun.elapsed() < HELD {
+        // Also commits: what comes out is what is committed.
+        ledger::wait_for_more(&world);
+    }
+    let status = c.try_status().unwrap();
+    assert_eq!(tasks(&status), [""; 0], "the group did not wait for the one that is suspended");
+    b.signal("CONT");
+    for instance in [&a, &b, &c] {
+        instance.wait_tasks(2);
+    }
+    let after = a.wait_tasks(2);
+    ledger::wait_for_more(&world);
+    let to = now_ms();
+    // It leaves, and what it had goes back.
+    c.end();
+    a.wait_tasks(3);
+    b.wait_tasks(3);
+    let total = feed.end();
+    let records = ledger::wait_for(&world, total);
+    ledger::assert_exact(&records, total);
+
+    let pauses: Vec<_> = (0..PARTITIONS).map(|p| longest_pause(&records, p, (from, to))).collect();
+    let stayed = stayed(&before, &after);
+    eprintln!("pauses in ms: {pauses:?}; {stayed:?} stayed; {:?}", after["workers"]["0"]);
+    assert_eq!(stayed.len(), 2, "{before:#} {after:#}");
+    for partition in stayed {
+        let pause = Duration::from_millis(pauses[partition as usize].unsigned_abs());
+        assert!(pause < HELD, "partition {partition} stood still for {pause:?}: {}", a.said());
+    }
+}
+
+#[test]
+fn with_the_eager_strategy_an_instance_is_killed_and_another_joins_under_load() {
+    let Some(world) = ledger::world("eager") else { return };
+    // Through a repartition topic, so that tasks of two kinds move.
+    let set = ["--set", "kafka.rebalance=eager", "--set", "stage.ledger.key-by=account"];
+    let set = [&set[..], &["--set", "stage.ledger.repartition=true"]].concat();
+    let [a, b] = ["a", "b"].map(|name| world.start(name, &set));
+    let feed = Feed::start(&world, 600);
+    let wait = |instances: &[&Instance], count: u64| {
+        for instance in instances {
+            instance.wait(&format!("{count} units"), |status| {
+                let worker = &status["workers"]["0"];
+                worker["units"] == count && worker["opening"] == 0
+            });
+        }
+    };
+    wait(&[&a, &b], 6);
+    ledger::wait_for_more(&world);
+    b.kill();
+    let c = world.start("c", &set);
+    wait(&[&a, &c], 6);
+    ledger::wait_for_more(&world);
+    // Back at its data directory, with state that others have gone on from.
+    let b = world.start("b", &set);
+    wait(&[&a, &b, &c], 4);
+    ledger::wait_for_more(&world);
+    a.end();
+    wait(&[&b, &c], 6);
+    let total = feed.end();
+    ledger::assert_exact(&ledger::wait_for(&world, total), total);
+}
+
+#[test]
+fn a_static_member_that_is_killed_gets_its_tasks_back_and_the_others_do_not_notice() {
+    const SESSION: Duration = Duration::from_secs(45);
+    let Some(world) = ledger::world("a_static_member") else { return };
+    let start = |name: &str| {
+        let member = format!("kafka.consumer.group.instance.id={name}");
+        let session = format!("kafka.consumer.session.timeout.ms={}", SESSION.as_millis());
+        world.start(name, &["--set", &member, "--set", &session])
+    };
+    let [a, b] = ["a", "b"].map(start);
+    let feed = Feed::start(&world, 300);
+    let [before, others] = [&a, &b].map(|instance| instance.wait_tasks(3));
+    ledger::wait_for_more(&world);
+
+    let killed = Instant::now();
+    a.kill();
+    let a = start("a");
+    let after = a.wait_tasks(3);
+    assert_eq!(tasks(&after), tasks(&before));
+    // What went in after it was killed comes out of its tasks too.
+    a.wait("records", |status| records(status) > 0);
+    let total = feed.end();
+    let came = ledger::wait_for(&world, total);
+    let took = killed.elapsed();
+    assert!(took < SESSION, "its tasks went on after {took:?}: the session was over before");
+    let status = b.wait_tasks(3);
+    assert_eq!(tasks(&status), tasks(&others));
+    assert_eq!(rebalances(&status), rebalances(&others), "{}", b.said());
+    ledger::assert_exact(&came, total);
+}
+
+/// The tasks of which there are state files in a data directory.
+fn states(world: &World, data_dir: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(world.path(data_dir).join("state")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(".redb").map(str::to_owned)).collect()
+}
+
+/// Looks at an instance until it has just the state of its open tasks; that is never missing.
+fn wait_until_clean(world: &World, instance: &Instance, data_dir: &str, count: usize) {
+    for _ in 0..20 {
+        instance.wait("only the state of its tasks", |status| {
+            let files = states(world, data_dir);
+            let open: BTreeSet<String> = tasks(status).into_iter().collect();
+            // One that was open before and is after was so in between.
+            let still: BTreeSet<String> =
+                tasks(&instance.try_status().unwrap()).into_iter().collect();
+            let missing: Vec<_> =
+                open.intersection(&still).filter(|t| !files.contains(*t)).collect();
+            assert!(missing.is_empty(), "the state of {missing:?} was removed");
+            open.len() == count && open == files
+        });
+    }
+}
+
+#[test]
+fn state_of_tasks_that_have_moved_away_is_removed_and_that_of_open_tasks_never() {
+    let Some(world) = ledger::world("state_of_tasks") else { return };
+    let set = ["--set", "kafka.state-cleanup-delay=300ms"];
+    let a = world.start("a", &set);
+    let feed = Feed::start(&world, 300);
+    a.wait_tasks(6);
+    wait_until_clean(&world, &a, "a", 6);
+    let b = world.start("b", &set);
+    b.wait_tasks(3);
+    wait_until_clean(&world, &a, "a", 3);
+    wait_until_clean(&world, &b, "b", 3);
+    b.end();
+    a.wait_tasks(6);
+    wait_until_clean(&world, &a, "a", 6);
+    let total = feed.end();
+    ledger::assert_exact(&ledger::wait_for(&world, total), total);
+}
+
+/// A commit at a revocation that failed was not followed by the answer that the group waited for: no
+/// other instance got anything for as long as `max.poll.interval.ms`.
+#[test]
+fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
+    let Some(world) = ledger::world("a_revocation") else { return };
+    // Nothing is committed but when tasks are given up.
+    let set = ["--set", "engine.checkpoint-interval=1h"];
+    let a = world.start("a", &set);
+    let mut producer = ledger::producer(&world);
+    ledger::send_numbers(&mut producer, 0..600);
+    a.wait("all numbers", |status| records(status) == 600);
+
+    // Whoever has its name fences its producer.
+    let text = std::fs::read_to_string(world.path("a/instance")).unwrap();
+    let name = format!("ledger-{}-0", text.split(' ').next().unwrap());
+    drop(Producer::connect(&world.settings(), &name, TIMEOUT).unwrap());
+    // With this the client finds out, and the worker with what it sends next.
+    ledger::send_numbers(&mut producer, 600..601);
+    a.wait("one more", |status| records(status) == 601);
+    std::thread::sleep(Duration::from_millis(500));
+
+    let b = world.start("b", &set);
+    for instance in [&a, &b] {
+        instance.wait_tasks(3);
+    }
+    let rollbacks = a.try_status().unwrap()["workers"]["0"]["rollbacks"].clone();
+    assert_ne!(rollbacks, 0, "no commit failed: {}", a.said());
+    let all = |a: &Value, b: &Value| records(a) + records(b) == 601;
+    a.wait("all numbers once more", |a| b.try_status().is_some_and(|b| all(a, &b)));
+    a.end();
+    b.wait("everything", |status| tasks(status).len() == 6);
+    b.end();
+    ledger::assert_exact(&world.topic("out"), 601);
+}
