@@ -257,12 +257,13 @@ fn restore(settings: &Settings) -> Result<()> {
         producer.send(Record { topic, partition: 0, key, value, timestamp: None }, NO_HEADERS)?;
     }
     producer.commit_records()?;
+    let admin = Admin::connect(settings, WAIT)?;
     for _ in 0..2 {
         let source =
             Source { topic: "log", partition: 0, from: None, group: "costs", patience: WAIT };
         let (start, mut bytes) = (Instant::now(), 0);
         read_to_end(
-            settings,
+            &admin,
             &source,
             &Arc::default(),
             |_| {},

@@ -1,8 +1,10 @@
 //! Topics and their offsets. Invariant: no call here creates a topic but [`Admin::ensure_topics`].
 
 mod group;
+mod survey;
 mod topics;
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake};
@@ -17,6 +19,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 pub use self::group::GroupMember;
+pub use self::survey::TopicOffsets;
 pub use self::topics::TopicSpec;
 use self::topics::{Found, problems};
 use crate::client::{Client, consumer, created, failed, left, number};
@@ -71,6 +74,11 @@ impl Admin {
             committed: client("read_committed")?,
         };
         admin.list_topics("wasmill-connects").map(|_| admin)
+    }
+
+    /// What it was made with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The cluster's id.
@@ -129,12 +137,9 @@ impl Admin {
     /// [`Error::Request`] naming topic and partition.
     pub fn offsets(&self, topic: &str, partition: u32) -> Result<Offsets, Error> {
         let query = |client: &Client| {
-            self.again(|left| {
-                let what = format!("asking for the offsets of {topic}/{partition}");
-                client
-                    .fetch_watermarks(topic, number(partition), left)
-                    .map_err(|e| self.failed(&what, &e))
-            })
+            let what = format!("asking for the offsets of {topic}/{partition}");
+            let request = |left| client.fetch_watermarks(topic, number(partition), left);
+            self.again_where_unknown(&what, request)
         };
         // In this order: what is stable can't be behind an end that was taken before.
         let (_, stable) = query(&self.committed)?;
@@ -148,16 +153,14 @@ impl Admin {
     /// # Errors
     /// [`Error::Request`] naming topic and partition.
     pub fn offset_at(&self, topic: &str, partition: u32, time_ms: i64) -> Result<i64, Error> {
-        let found = self.again(|left| {
-            let what = format!("asking for the offset of {topic}/{partition} at {time_ms} ms");
-            let error = |e| self.failed(&what, &e);
+        let what = format!("asking for the offset of {topic}/{partition} at {time_ms} ms");
+        let found = self.again_where_unknown(&what, |left| {
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, number(partition), Offset::Offset(time_ms.max(0)))
-                .map_err(error)?;
-            let list = self.uncommitted.offsets_for_times(list, left).map_err(error)?;
-            let element = list.find_partition(topic, number(partition));
-            let element = element.ok_or_else(|| error(timed_out()))?;
-            element.error().map_err(error)?;
+            let time = Offset::Offset(time_ms.max(0));
+            list.add_partition_offset(topic, number(partition), time)?;
+            let list = self.uncommitted.offsets_for_times(list, left)?;
+            let element = list.find_partition(topic, number(partition)).ok_or_else(timed_out)?;
+            element.error()?;
             Ok(element.offset())
         })?;
         match found {
@@ -306,6 +309,30 @@ impl Admin {
         }
     }
 
+    /// As [`Admin::again`], also where the topic is said not to be there: a broker that has just come
+    /// back does not know of all topics yet. In the end it is none of the errors that pass.
+    fn again_where_unknown<T>(
+        &self,
+        what: &str,
+        request: impl Fn(Duration) -> Result<T, KafkaError>,
+    ) -> Result<T, Error> {
+        let unknown = Cell::new(false);
+        let set = |mut error: Error, to: bool| {
+            if let Error::Request { retriable, .. } = &mut error {
+                *retriable = to;
+            }
+            error
+        };
+        let result = self.again(|left| {
+            request(left).map_err(|error| {
+                unknown.set(error.rdkafka_error_code().is_some_and(is_unknown));
+                let failed = self.failed(what, &error);
+                if unknown.get() { set(failed, true) } else { failed }
+            })
+        });
+        result.map_err(|error| if unknown.get() { set(error, false) } else { error })
+    }
+
     /// A client for one request: it has a thread of its own and nobody to read its log.
     fn admin(&self) -> Result<AdminClient<Context>, Error> {
         let (config, redaction) = self.settings.config(Role::Lookup, &[])?;
@@ -327,6 +354,12 @@ impl Admin {
         };
         failed(self.uncommitted.context(), what.to_owned(), error)
     }
+}
+
+/// Whether a broker knows no such topic or partition.
+fn is_unknown(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::UnknownTopicOrPartition | E::UnknownTopic | E::UnknownPartition)
 }
 
 fn timed_out() -> KafkaError {

@@ -23,6 +23,16 @@ pub struct Fetcher {
     waker: Waker,
 }
 
+/// Which records are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Those of no transaction and of committed ones, up to the first that is open.
+    #[default]
+    Committed,
+    /// All, those of open and of aborted transactions too.
+    Uncommitted,
+}
+
 /// How much one read may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
@@ -64,7 +74,21 @@ impl Fetcher {
     /// [`Error::Settings`] and [`Error::Request`] when the settings can't be used. That no broker
     /// can be reached is no error: reading begins when one can.
     pub fn new(settings: &Settings, group: &str, waker: &Waker) -> Result<Self, Error> {
-        Self::with_role(settings, Role::Fetch, group, waker)
+        Self::with_role(settings, Role::Fetch, group, waker, Isolation::Committed)
+    }
+
+    /// As [`Fetcher::new`], for a person who looks at topics: the end of a partition shows soon, and
+    /// less is read ahead.
+    ///
+    /// # Errors
+    /// As [`Fetcher::new`].
+    pub fn for_looking(
+        settings: &Settings,
+        group: &str,
+        waker: &Waker,
+        isolation: Isolation,
+    ) -> Result<Self, Error> {
+        Self::with_role(settings, Role::Look, group, waker, isolation)
     }
 
     /// As [`Fetcher::new`], with defaults for reading much at once.
@@ -73,7 +97,7 @@ impl Fetcher {
         group: &str,
         waker: &Waker,
     ) -> Result<Self, Error> {
-        Self::with_role(settings, Role::Restore, group, waker)
+        Self::with_role(settings, Role::Restore, group, waker, Isolation::Committed)
     }
 
     fn with_role(
@@ -81,10 +105,15 @@ impl Fetcher {
         role: Role,
         group: &str,
         waker: &Waker,
+        isolation: Isolation,
     ) -> Result<Self, Error> {
+        let level = match isolation {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        };
         let owned = [
             ("group.id", group),
-            ("isolation.level", "read_committed"),
+            ("isolation.level", level),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
         ];

@@ -23,11 +23,11 @@ mod stats;
 mod transactions;
 mod wake;
 
-pub use admin::{Admin, GroupMember, Offsets as PartitionOffsets, TopicSpec};
+pub use admin::{Admin, GroupMember, Offsets as PartitionOffsets, TopicOffsets, TopicSpec};
 pub use batch::{Batch, TimestampKind};
 pub use committed::{Committed, Position};
 pub use error::Error;
-pub use fetch::{Fetcher, Limit, Partition};
+pub use fetch::{Fetcher, Isolation, Limit, Partition};
 pub use membership::{Event, GroupMetadata, Membership, NotAMember, Strategy};
 pub use redaction::REDACTED;
 pub use restore::{Progress, Source, read_to_end};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::admin::Admin;
 use crate::batch::Batch;
 use crate::fetch::{Fetcher, Limit};
-use crate::{Error, Settings, Waker};
+use crate::{Error, Waker};
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +46,13 @@ pub struct Source<'a> {
 /// What `each` returns; [`Error::OffsetGone`] when `from` is not there any more; [`Error::Request`]
 /// and [`Error::Read`] when Kafka can't be read; [`Error::Interrupted`] once `stop` is set.
 pub fn read_to_end<E: From<Error>>(
-    settings: &Settings,
+    admin: &Admin,
     source: &Source<'_>,
     stop: &Arc<AtomicBool>,
     mut progress: impl FnMut(Progress),
     mut each: impl FnMut(i64, Option<&[u8]>, Option<&[u8]>) -> Result<(), E>,
 ) -> Result<i64, E> {
     let Source { topic, partition, .. } = *source;
-    let admin = Admin::connect(settings, source.patience)?;
     let range = admin.offsets(topic, partition)?;
     let from = source.from.unwrap_or(range.start);
     if from < range.start || from > range.end {
@@ -65,7 +64,7 @@ pub fn read_to_end<E: From<Error>>(
         return Ok(from);
     }
     let waker = Waker::default();
-    let fetcher = Fetcher::for_restore(settings, source.group, &waker)?;
+    let fetcher = Fetcher::for_restore(admin.settings(), source.group, &waker)?;
     let mut reading = fetcher.assign(topic, partition, from)?;
     let mut batch = Batch::new(false);
     let mut last_read = Instant::now();

@@ -106,6 +106,7 @@ pub(crate) enum Role {
     Membership,
     Fetch,
     Restore,
+    Look,
     Lookup,
     Producer,
 }
@@ -246,14 +247,29 @@ const RESTORING: [(&str, &str); 6] = [
     ("check.crcs", "true"),
 ];
 
+const LOOKING: [(&str, &str); 6] = [
+    ("fetch.queue.backoff.ms", "1"),
+    // The end shows by a fetch that brings nothing; yet people look for hours.
+    ("fetch.wait.max.ms", "25"),
+    ("fetch.message.max.bytes", "2097152"),
+    ("queued.min.messages", "20000"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("check.crcs", "true"),
+];
+
 const MEMBERSHIP: [(&str, &str); 4] = [
     ("session.timeout.ms", "10000"),
-    ("heartbeat.interval.ms", "1000"),
+    // A member learns by its heartbeats that the group rebalances: it holds up all others till then.
+    ("heartbeat.interval.ms", "300"),
     ("max.poll.interval.ms", "300000"),
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-const PRODUCING: [(&str, &str); 8] = [
+const PRODUCING: [(&str, &str); 9] = [
+    // Offsets go to the coordinator of the group that was found last. Where that broker has left the
+    // cluster, librdkafka (2.12) looks for another one only when some connection comes or goes, which
+    // none may do for minutes; until then the call does not return, whatever its timeout.
+    ("connections.max.idle.ms", "5000"),
     ("message.max.bytes", "10485760"),
     ("linger.ms", "5"),
     ("batch.size", "1000000"),
@@ -269,6 +285,7 @@ fn defaults(role: Role) -> impl Iterator<Item = &'static (&'static str, &'static
         Role::Membership => &MEMBERSHIP,
         Role::Fetch => &FETCHING,
         Role::Restore => &RESTORING,
+        Role::Look => &LOOKING,
         Role::Lookup => &[],
         Role::Producer => &PRODUCING,
     };
@@ -324,7 +341,9 @@ mod tests {
     #[test]
     fn defaults_are_settings_that_librdkafka_takes_in_every_role() {
         let settings = Settings::new("localhost:9092");
-        for role in [Role::Membership, Role::Fetch, Role::Restore, Role::Lookup, Role::Producer] {
+        for role in
+            [Role::Membership, Role::Fetch, Role::Restore, Role::Look, Role::Lookup, Role::Producer]
+        {
             settings.config(role, &[]).unwrap();
         }
     }

@@ -12,9 +12,10 @@ use chrono::{DateTime, Utc};
 use wasmill_generate::{Config, Generator};
 use wasmill_pipeline::parse_duration;
 
-use super::data_dir::data_dir;
 use super::output::{BUFFER_BYTES, ended, stdout};
 use super::topic::appender::Appender;
+use super::topic::kafka::sending::{Sender, Target};
+use super::topic::place::{self, Place, Where};
 
 /// After how many records a topic is committed, so that others see them.
 const COMMIT_RECORDS: u64 = 100_000;
@@ -70,15 +71,46 @@ struct Clickstream {
     /// The file to write, or - for standard output.
     #[arg(long, short, value_name = "FILE", default_value = "-", conflicts_with = "topic")]
     output: PathBuf,
-    /// A topic of the embedded log to write instead, keyed by user.
+    /// A topic to write instead, keyed by user, in commits of 100,000 records. Kafka drops records by
+    /// their timestamps: with a retention.ms of the topic, --start is to be later than that.
     #[arg(long, requires = "events")]
     topic: Option<String>,
-    /// The data directory with the log [env: WASMILL_DATA_DIR] [default: the only folder in .wasmill]
-    #[arg(long, value_name = "DIR", requires = "topic")]
-    data_dir: Option<PathBuf>,
-    /// The partitions of the topic, when it is new [default: 4]
-    #[arg(long, value_name = "N", requires = "topic")]
+    #[command(flatten)]
+    place: OfTopic,
+    /// The partitions of the topic, when it is new [default: 4 in an embedded log; on Kafka, the
+    /// topic must exist]
+    #[arg(
+        long, value_name = "N", requires = "topic",
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
     partitions: Option<u32>,
+}
+
+/// Where the topic is: the arguments of [`Place`], which don't count without `--topic`.
+#[derive(Debug, Clone, Default)]
+struct OfTopic(Place);
+
+impl clap::Args for OfTopic {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let with_topic = |command: clap::Command, id: &'static str| {
+            command.mut_arg(id, |arg| arg.requires("topic"))
+        };
+        place::IDS.into_iter().fold(Place::augment_args(command), with_topic)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for OfTopic {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        Place::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 /// Runs the command.
@@ -89,13 +121,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Clickstream(args) = args.command;
     let mut generator = Generator::new(&args.config())?;
     if let Some(topic) = &args.topic {
-        let dir = data_dir(args.data_dir.clone())?;
-        into_topic(&mut generator, Appender::open(&dir, topic, args.partitions)?)?;
-        eprintln!(
-            "records written to topic {topic:?} in {}: {}",
-            dir.display(),
-            generator.position()
-        );
+        let place = match args.place.0.clone().resolve()? {
+            Where::Log(dir) => {
+                let appender = Appender::open(&dir, topic, args.partitions)?;
+                into_topic(&mut generator, &mut Topic::Log(appender))?;
+                dir.display().to_string()
+            }
+            Where::Kafka(cluster) => {
+                let place = format!("Kafka {}", cluster.settings.brokers);
+                let bytes = COMMIT_RECORDS.saturating_mul(args.line_bytes as u64);
+                let sender = Target::find(cluster, topic, args.partitions)?.open(bytes)?;
+                into_topic(&mut generator, &mut Topic::Kafka(sender))?;
+                place
+            }
+        };
+        eprintln!("records written to topic {topic:?} in {place}: {}", generator.position());
         return Ok(ExitCode::SUCCESS);
     }
     if args.output == Path::new("-") {
@@ -138,16 +178,42 @@ fn into_lines(generator: &mut Generator, mut out: impl Write) -> anyhow::Result<
     Ok(out.flush()?)
 }
 
-fn into_topic(generator: &mut Generator, mut appender: Appender) -> anyhow::Result<()> {
+/// A topic that is being written.
+#[allow(clippy::large_enum_variant)] // There is one.
+enum Topic {
+    Log(Appender),
+    Kafka(Sender),
+}
+
+impl Topic {
+    fn push(&mut self, key: &[u8], line: &[u8], timestamp_ms: i64) -> anyhow::Result<()> {
+        match self {
+            Self::Log(appender) => appender.push(Some(key), Some(line), timestamp_ms, &[]),
+            Self::Kafka(sender) => {
+                let pushed = sender.push(Some(key), Some(line), timestamp_ms, &[]);
+                pushed.map_err(|error| sender.give_up(error))
+            }
+        }
+    }
+
+    fn commit(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Log(appender) => appender.commit(),
+            Self::Kafka(sender) => sender.commit().map_err(|error| sender.give_up(error)),
+        }
+    }
+}
+
+fn into_topic(generator: &mut Generator, topic: &mut Topic) -> anyhow::Result<()> {
     let (mut key, mut line) = (Vec::new(), Vec::new());
     while let Some(event) = generator.next_into(&mut line) {
         event.key_into(&mut key);
-        appender.push(Some(&key), Some(&line), event.timestamp_ms, &[])?;
-        if appender.records().is_multiple_of(COMMIT_RECORDS) {
-            appender.commit()?;
+        topic.push(&key, &line, event.timestamp_ms)?;
+        if generator.position().is_multiple_of(COMMIT_RECORDS) {
+            topic.commit()?;
         }
     }
-    appender.commit()
+    topic.commit()
 }
 
 #[cfg(test)]
@@ -178,7 +244,11 @@ mod tests {
     #[test]
     fn arguments_that_do_not_go_together_are_refused() {
         assert!(parse(&["--topic", "t"]).unwrap_err().contains("--events"));
-        assert!(parse(&["--data-dir", "d"]).unwrap_err().contains("--topic"));
+        for place in ["--data-dir", "--brokers", "--pipeline"] {
+            assert!(parse(&[place, "d"]).unwrap_err().contains("--topic"), "{place}");
+        }
+        let both = ["--topic", "t", "--events", "1", "--brokers", "b:1", "--data-dir", "d"];
+        assert!(parse(&both).unwrap_err().contains("cannot be used with"));
         assert!(parse(&["--topic", "t", "--events", "1", "-o", "f"]).is_err());
         assert!(parse(&["--out-of-orderness", "soon"]).unwrap_err().contains("30s"));
         assert!(parse(&["--start", "yesterday"]).is_err());

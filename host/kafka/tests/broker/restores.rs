@@ -15,7 +15,7 @@ fn restore(corner: &Corner, source: &Source<'_>) -> Result<(Vec<String>, i64), E
     let mut values = vec![];
     let stop = Arc::default();
     let end = read_to_end(
-        &corner.settings,
+        &corner.admin(),
         source,
         &stop,
         |_| {},
@@ -66,7 +66,7 @@ fn a_restore_goes_on_from_a_position_and_tells_its_progress() {
     let mut told: Vec<Progress> = vec![];
     let stop = Arc::default();
     let tell = |progress| told.push(progress);
-    read_to_end(&corner.settings, &source(&topic, None), &stop, tell, |_, _, _| Ok::<_, Error>(()))
+    read_to_end(&corner.admin(), &source(&topic, None), &stop, tell, |_, _, _| Ok::<_, Error>(()))
         .unwrap();
     assert!(told.is_sorted_by_key(|p| (p.position, p.bytes)), "{told:?}");
     let last = told.last().unwrap();
@@ -95,10 +95,10 @@ fn a_restore_stops_when_it_is_told_to_and_when_its_reader_fails() {
         let what = "the reader".to_owned();
         if offset == 3 { Err(Error::Interrupted { what }) } else { Ok(()) }
     };
-    let error = read_to_end(&corner.settings, &source, &stop, |_| {}, failing).unwrap_err();
+    let error = read_to_end(&corner.admin(), &source, &stop, |_| {}, failing).unwrap_err();
     assert_eq!(error.to_string(), "the reader was interrupted");
     stop.store(true, Ordering::Relaxed);
-    let error = read_to_end(&corner.settings, &source, &stop, |_| {}, |_, _, _| Ok::<_, Error>(()))
+    let error = read_to_end(&corner.admin(), &source, &stop, |_| {}, |_, _, _| Ok::<_, Error>(()))
         .unwrap_err();
     assert!(error.to_string().contains(&format!("{topic}/0")), "{error}");
 }

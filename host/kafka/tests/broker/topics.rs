@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmill_kafka::{Admin, Error, Settings, TopicSpec};
 
@@ -94,4 +94,44 @@ fn brokers_that_do_not_answer_are_named() {
     assert!(error.is_retriable());
     let said = error.to_string();
     assert!(said.contains("127.0.0.1:1") && said.contains("may work"), "{said}");
+}
+
+#[test]
+fn a_survey_has_the_offsets_of_every_partition_of_the_wanted_topics() {
+    let Some(corner) = corner("a_survey") else { return };
+    let (admin, one, two) = (corner.admin(), corner.topic("one", 1), corner.topic("two", 3));
+    corner.fill(&one, ["a", "b", "c"].map(str::to_owned));
+    admin.delete_records(&one, 0, 1).unwrap();
+    let mut producer = corner.producer("p");
+    producer.begin().unwrap();
+    send(&mut producer, &two, "open");
+    producer.drain().unwrap();
+    let found = admin.survey(|topic| topic.starts_with(&corner.name)).unwrap();
+    let of = |topic: &str| {
+        let found = found.iter().find(|found| found.topic == topic).unwrap();
+        let offsets = found.partitions.iter().map(|p| p.unwrap());
+        offsets.map(|o| (o.start, o.stable, o.end)).collect::<Vec<_>>()
+    };
+    assert_eq!(found.len(), 2);
+    assert_eq!(of(&one), [(1, 3, 3)]);
+    assert_eq!(of(&two), [(0, 0, 1), (0, 0, 0), (0, 0, 0)]);
+    assert_eq!(admin.survey_topic(&two).unwrap().as_ref(), Some(&found[1]));
+    assert_eq!(admin.survey_topic("wasmill-never-was").unwrap(), None);
+    producer.abort().unwrap();
+}
+
+/// A broker that has just come back does not know of all topics for a moment.
+#[test]
+fn the_offsets_of_a_topic_that_is_not_known_yet_are_waited_for() {
+    let Some(corner) = corner("a_topic_that_is_not_known_yet") else { return };
+    let hasty = Admin::connect(&corner.settings, Duration::from_secs(1)).unwrap();
+    let error = hasty.offsets("wasmill-never-was", 0).unwrap_err();
+    assert!(!error.is_retriable(), "{error}");
+    let (admin, topic) = (corner.admin(), format!("{}-late", corner.name));
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| admin.offsets(&topic, 0).map(|offsets| offsets.end));
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(corner.topic("late", 1), topic);
+        assert_eq!(asked.join().unwrap().unwrap(), 0);
+    });
 }

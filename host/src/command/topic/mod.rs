@@ -1,15 +1,17 @@
-//! `wasmill topic`: looks at the topics of the embedded log, and writes into them.
+//! `wasmill topic`: looks at the topics of the embedded log or of Kafka, and writes into them.
 //!
 //! Invariant: what reads never takes the log's lock, so that it works while a pipeline runs.
 
 pub mod appender;
+pub mod kafka;
 mod list;
+pub mod place;
 mod read;
 mod write;
 
 use std::process::ExitCode;
 
-/// Looks at the topics of a pipeline, and writes into them
+/// Looks at topics, of the embedded log or of Kafka, and writes into them
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,8 +21,14 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List the topics.
+    ///
+    /// On Kafka, ~RECORDS is how many offsets there are: transactions take some for themselves, and
+    /// compaction leaves gaps.
     Ls(list::Args),
     /// Print the records of a topic, as lines of JSON.
+    ///
+    /// What is committed when the command begins is printed, unless --follow or --uncommitted says
+    /// otherwise.
     Read(read::Args),
     /// Append records to a topic, from lines of JSON on standard input: all of them or, when a line
     /// is no record, none.
@@ -29,6 +37,11 @@ enum Command {
     /// `topic read` prints them. A record goes to the partition of its key, as Kafka's Java client
     /// chooses it; those without a key go to the partitions in turn. `partition` and `offset` of a
     /// line don't count.
+    ///
+    /// On Kafka all lines are one transaction, which begins when the last one was read; whoever reads
+    /// with isolation.level=read_committed sees all of them or none. Its transactional id begins with
+    /// `wasmill-topic-write-`, or with the group of the pipeline file. Kafka drops records by their
+    /// timestamps: old ones are gone soon where the topic has a retention.ms.
     Write(write::Args),
 }
 

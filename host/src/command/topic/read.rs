@@ -2,15 +2,19 @@
 //! the order of their offsets.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::bail;
 use wasmill::record_json::{self, Shown};
+use wasmill_kafka::Isolation;
 use wasmill_log::{Frame, Log, ReadOnlyLog, Reader};
 
+use super::kafka::reading::{self, Wanted};
+use super::place::{Place, Where};
 use crate::command::data_dir;
 use crate::command::output::{ended, stdout};
 
@@ -22,9 +26,8 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 pub struct Args {
     /// The topic
     topic: String,
-    /// The pipeline's data directory [env: WASMILL_DATA_DIR] [default: the only folder in .wasmill]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// The partition; without it, all of them, one after the other.
     #[arg(long, value_name = "P")]
     partition: Option<u32>,
@@ -37,13 +40,19 @@ pub struct Args {
     /// Wait for more records at the end, until interrupted.
     #[arg(long, short)]
     follow: bool,
+    /// On Kafka, print also the records of transactions that are open or were aborted.
+    #[arg(long, conflicts_with = "data_dir")]
+    uncommitted: bool,
 }
 
 /// Where to begin in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
+pub enum From {
+    /// At the first record that is there.
     Start,
+    /// At this offset, which may be one that is not there yet.
     Offset(u64),
+    /// Behind the last record that is there.
     End,
 }
 
@@ -65,10 +74,45 @@ impl FromStr for From {
 /// Runs the command.
 ///
 /// # Errors
-/// When there is no such data directory, topic or partition, or it can't be read.
+/// When there is no such place, topic or partition, or it can't be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let log = Log::open_read_only(data_dir::log(&data_dir::data_dir(args.data_dir)?))?;
-    let mut reading = Reading::new(log, &args.topic, args.partition, args.from, args.limit)?;
+    let mut out = stdout();
+    match args.place.resolve()? {
+        Where::Log(_) if args.uncommitted => {
+            bail!("--uncommitted is for Kafka: the embedded log shows only what is committed")
+        }
+        Where::Log(dir) => {
+            let mut reading = open(&dir, &args.topic, args.partition, args.from, args.limit)?;
+            ended(reading.print(&mut out, args.follow))
+        }
+        Where::Kafka(cluster) => {
+            let wanted = Wanted {
+                topic: &args.topic,
+                partition: args.partition,
+                from: args.from,
+                limit: args.limit,
+                follow: args.follow,
+                isolation: if args.uncommitted {
+                    Isolation::Uncommitted
+                } else {
+                    Isolation::Committed
+                },
+            };
+            ended(reading::print(&cluster, &wanted, &mut out))
+        }
+    }
+}
+
+/// Opens a topic of the embedded log, and says what of it was dropped.
+fn open(
+    dir: &Path,
+    topic: &str,
+    partition: Option<u32>,
+    from: From,
+    limit: Option<u64>,
+) -> anyhow::Result<Reading> {
+    let log = Log::open_read_only(data_dir::log(dir))?;
+    let reading = Reading::new(log, topic, partition, from, limit)?;
     for partition in &reading.partitions {
         if let Some(start) = partition.dropped {
             eprintln!(
@@ -77,8 +121,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let mut out = stdout();
-    ended(reading.print(&mut out, args.follow))
+    Ok(reading)
 }
 
 /// A topic that is being read.
@@ -179,8 +222,6 @@ fn shown(frame: &Frame, row: usize, partition: u32) -> Shown<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::command::topic::appender::Appender;
 

@@ -1,27 +1,34 @@
 //! `wasmill topic write`. Invariant: either all lines are appended, in one commit, or none.
 
-use std::io::{self, BufRead};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, BufWriter, Seek as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use wasmill::record_json;
+use wasmill::record_json::{self, Parsed};
 use wasmill_core::field;
 
 use super::appender::Appender;
-use crate::command::data_dir::data_dir;
+use super::kafka::sending::{Target, check_time};
+use super::place::{Place, Where};
+
+/// So many bytes of lines are kept in memory before they go to a file, where they wait for a
+/// transaction.
+const SPOOL_BYTES: usize = 64 << 20;
+/// The size of the buffers before and behind that file, in bytes.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// The arguments of `wasmill topic write`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The topic; it is created when there is none of this name.
+    /// The topic. In an embedded log it is created when there is none of this name; on Kafka only
+    /// with --partitions.
     topic: String,
-    /// The pipeline's data directory [env: WASMILL_DATA_DIR] [default: the only folder in .wasmill]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// The partitions of the topic, when it is new [default: 4]
-    #[arg(long, value_name = "N")]
+    #[command(flatten)]
+    place: Place,
+    /// The partitions of the topic, when it is new [default: 4 in an embedded log; on Kafka, the
+    /// topic must exist]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     partitions: Option<u32>,
     /// The field of a JSON value that becomes the key of its record, as user.id
     #[arg(long, value_name = "FIELD")]
@@ -31,20 +38,29 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When a line is no record, or the log is in use or can't be written.
+/// When a line is no record, or the log is in use or can't be written, or Kafka can't.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let dir = data_dir(args.data_dir)?;
-    let mut appender = Appender::open(&dir, &args.topic, args.partitions)?;
     let key_by = args.key_by.as_deref().map(path);
-    append(io::stdin().lock(), &mut appender, key_by.as_deref(), Utc::now().timestamp_millis())
-        .context("nothing was written")?;
-    appender.commit()?;
+    let key_by = key_by.as_deref();
+    let now_ms = Utc::now().timestamp_millis();
+    let input = io::stdin().lock();
+    let (records, partitions, place) = match args.place.resolve()? {
+        Where::Log(dir) => {
+            let mut appender = Appender::open(&dir, &args.topic, args.partitions)?;
+            append(input, &mut appender, key_by, now_ms).context("nothing was written")?;
+            appender.commit()?;
+            (appender.records(), appender.partitions(), dir.display().to_string())
+        }
+        Where::Kafka(cluster) => {
+            let place = format!("Kafka {}", cluster.settings.brokers);
+            let target = Target::find(cluster, &args.topic, args.partitions)?;
+            let (records, partitions) = send(input, target, key_by, now_ms)?;
+            (records, partitions, place)
+        }
+    };
     eprintln!(
-        "records written to topic {:?} ({} partitions) in {}: {}",
-        args.topic,
-        appender.partitions(),
-        dir.display(),
-        appender.records()
+        "records written to topic {:?} ({partitions} partitions) in {place}: {records}",
+        args.topic
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -55,10 +71,66 @@ fn path(field: &str) -> Vec<String> {
 
 /// Appends every line that is not empty; `now_ms` is the time of those that have none.
 fn append(
-    mut lines: impl BufRead,
+    lines: impl BufRead,
     appender: &mut Appender,
     key_by: Option<&[String]>,
     now_ms: i64,
+) -> anyhow::Result<()> {
+    each(lines, key_by, |_, record| {
+        let Some(Parsed { key, value, timestamp, headers, .. }) = record else { return Ok(()) };
+        appender.push(key.as_deref(), value.as_deref(), timestamp.unwrap_or(now_ms), &headers)
+    })
+}
+
+/// Sends every line in one transaction; returns how many records there are, and how many partitions.
+///
+/// The transaction begins when all lines have been read and checked: it holds up everybody who reads
+/// the topic, so it is not to wait for whoever writes the lines.
+fn send(
+    lines: impl BufRead,
+    target: Target,
+    key_by: Option<&[String]>,
+    now_ms: i64,
+) -> anyhow::Result<(u64, usize)> {
+    let spool = spool(lines, key_by).context("nothing was written")?;
+    let mut sender = target.open(spool.bytes).context("nothing was written")?;
+    let pushed = each(spool.lines, key_by, |_, record| {
+        let Some(Parsed { key, value, timestamp, headers, .. }) = record else { return Ok(()) };
+        sender.push(key.as_deref(), value.as_deref(), timestamp.unwrap_or(now_ms), &headers)
+    });
+    let sent = pushed.and_then(|()| sender.commit());
+    sent.map_err(|error| sender.give_up(error))?;
+    Ok((sender.records(), sender.partitions() as usize))
+}
+
+/// Lines that are records, from the first.
+struct Spool {
+    lines: BufReader<tempfile::SpooledTempFile>,
+    bytes: u64,
+}
+
+/// Reads and checks all lines. Many of them wait in a file that is gone with the process.
+fn spool(lines: impl BufRead, key_by: Option<&[String]>) -> anyhow::Result<Spool> {
+    let full = "cannot keep the lines in a temporary file (TMPDIR says where)";
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, tempfile::spooled_tempfile(SPOOL_BYTES));
+    let mut bytes = 0;
+    each(lines, key_by, |line, record| {
+        record.and_then(|record| record.timestamp).map_or(Ok(()), check_time)?;
+        bytes += line.len() as u64;
+        // Empty lines too: their numbers stay.
+        file.write_all(line).context(full)
+    })?;
+    let mut file = file.into_inner().map_err(io::IntoInnerError::into_error).context(full)?;
+    file.rewind().context(full)?;
+    Ok(Spool { lines: BufReader::with_capacity(BUFFER_BYTES, file), bytes })
+}
+
+/// Calls `take` with every line and its record, which an empty line has not. An error gets the number
+/// of the line.
+fn each(
+    mut lines: impl BufRead,
+    key_by: Option<&[String]>,
+    mut take: impl FnMut(&[u8], Option<Parsed>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut line = Vec::new();
     for number in 1_u64.. {
@@ -66,30 +138,34 @@ fn append(
         if lines.read_until(b'\n', &mut line).context("cannot read standard input")? == 0 {
             break;
         }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
         let place = || format!("line {number} of standard input");
-        let mut record = record_json::parse(&line).with_context(place)?;
-        if let (Some(path), Some(value)) = (key_by, &record.value) {
-            let key = field::key(value, path).with_context(|| {
-                format!("{}: the value is no JSON, so --key-by can't be used", place())
-            })?;
-            record.key = Some(key.with_context(|| {
-                format!(
-                    "{}: the value has no field {:?} with text, a number or a truth value for \
-                     --key-by",
-                    place(),
-                    path.join(".")
-                )
-            })?);
-        }
-        let timestamp = record.timestamp.unwrap_or(now_ms);
-        appender
-            .push(record.key.as_deref(), record.value.as_deref(), timestamp, &record.headers)
-            .with_context(place)?;
+        let record =
+            if line.trim_ascii().is_empty() { None } else { Some(record(&line, key_by, place)?) };
+        take(&line, record).with_context(place)?;
     }
     Ok(())
+}
+
+/// The record of a line, with the key that `key_by` gives it.
+fn record(
+    line: &[u8],
+    key_by: Option<&[String]>,
+    place: impl Fn() -> String,
+) -> anyhow::Result<Parsed> {
+    let mut record = record_json::parse(line).with_context(&place)?;
+    if let (Some(path), Some(value)) = (key_by, &record.value) {
+        let key = field::key(value, path).with_context(|| {
+            format!("{}: the value is no JSON, so --key-by can't be used", place())
+        })?;
+        record.key = Some(key.with_context(|| {
+            format!(
+                "{}: the value has no field {:?} with text, a number or a truth value for --key-by",
+                place(),
+                path.join(".")
+            )
+        })?);
+    }
+    Ok(record)
 }
 
 #[cfg(test)]
@@ -148,5 +224,21 @@ mod tests {
         assert!(error("{\"value\":\"x\"}\n", Some("a")).contains("is no JSON"));
         let records = written(dir.path(), good, None).unwrap();
         assert_eq!(records.len(), 1, "the good lines before the bad ones were not kept");
+    }
+
+    #[test]
+    fn lines_for_kafka_wait_until_all_of_them_are_records() {
+        let lines = "{\"value\":1}\n\n{\"value\":2,\"timestamp\":5}\n";
+        let Spool { lines: mut kept, bytes } = spool(lines.as_bytes(), None).unwrap();
+        let mut text = String::new();
+        io::Read::read_to_string(&mut kept, &mut text).unwrap();
+        assert_eq!((text.as_str(), bytes), (lines, lines.len() as u64));
+        let error = |more: &str| {
+            let lines = format!("{lines}{more}");
+            format!("{:#}", spool(lines.as_bytes(), None).map(|_| ()).unwrap_err())
+        };
+        assert!(error("nonsense").starts_with("line 4 of standard input: not a record"));
+        let said = error("{\"value\":1,\"timestamp\":0}");
+        assert!(said.starts_with("line 4 of standard input: \"timestamp\" is 0"), "{said}");
     }
 }

@@ -265,7 +265,7 @@ fn restore(
     };
     let shown = setup.restore(changelog, partition, from, offsets.end);
     read_to_end(
-        &setup.settings,
+        &setup.admin,
         &source,
         stop,
         |progress: Progress| shown.at(progress.position),
@@ -392,7 +392,7 @@ fn last_saved(
     let source =
         Source { topic: changelog, partition, from, group: &setup.group, patience: PATIENCE };
     read_to_end(
-        &setup.settings,
+        &setup.admin,
         &source,
         stop,
         |_: Progress| {},

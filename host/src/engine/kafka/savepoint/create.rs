@@ -117,7 +117,7 @@ fn read(
     let source = Source { topic, partition, from, group: &scene.group, patience };
     // Nobody interrupts it: it ends with the process.
     let stop = Arc::new(AtomicBool::new(false));
-    read_to_end(&scene.settings, &source, &stop, |_: Progress| {}, each).map(|_| ())
+    read_to_end(&scene.admin, &source, &stop, |_: Progress| {}, each).map(|_| ())
 }
 
 fn last_commit(scene: &Scene<'_>, sub: usize, partition: u32) -> Result<Commit, Error> {
