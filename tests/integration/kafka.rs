@@ -42,6 +42,9 @@ fn from_file(test: &str) -> Option<World> {
     Some(world)
 }
 
+/// So that instances die long before they are done, however fast the machine is.
+const MANY_COMMITS: [&str; 4] =
+    ["--set", "engine.batch-records=50", "--set", "engine.checkpoint-interval=20ms"];
 const OUTPUTS: [&str; 4] = ["clean", "live", "sessions", "dead"];
 
 #[test]
@@ -71,7 +74,7 @@ fn a_process_that_dies_at_a_commit_loses_nothing_and_repeats_nothing() {
     let mut deaths = 0;
     for n in [1, 2, 3, 5] {
         for instant in ["before-commit", "after-commit"] {
-            let mut command = world.command("run", "data", &["--set", "engine.batch-records=50"]);
+            let mut command = world.command("run", "data", &MANY_COMMITS);
             let output =
                 command.env("WASMILL_CRASH_AT", format!("{instant}:{n}")).output().unwrap();
             deaths += u32::from(!output.status.success());
@@ -87,7 +90,7 @@ fn state_that_is_gone_is_restored_from_the_changelog() {
     let Some(world) = from_file("state_that_is_gone") else { return };
     let expected = world.expected(&OUTPUTS, &[]);
     for n in [3, 4] {
-        let mut command = world.command("run", "data", &["--set", "engine.batch-records=50"]);
+        let mut command = world.command("run", "data", &MANY_COMMITS);
         command.env("WASMILL_CRASH_AT", format!("after-commit:{n}"));
         assert!(!command.output().unwrap().status.success());
         std::fs::remove_dir_all(world.path("data/state")).unwrap();

@@ -29,6 +29,9 @@ pub(super) struct Saved {
     /// Its epoch: how many it had frozen by then. What it gave in later ones is not in this commit.
     #[serde(default)]
     epoch: u64,
+    /// How many bytes its changelog has had since what is needed of it begins.
+    #[serde(default)]
+    logged: u64,
 }
 
 /// Where what a task gives goes.
@@ -316,7 +319,7 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         let places = self.inputs.iter().map(|input| input.place.clone()).collect();
         let epoch = self.epoch;
         self.epoch += 1;
-        Ok((changes, Saved { places, clocks, ended: self.ended, epoch }))
+        Ok((changes, Saved { places, clocks, ended: self.ended, epoch, logged: 0 }))
     }
 
     /// An error of the task's state.
@@ -348,6 +351,14 @@ impl Saved {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    pub(super) fn logged(&self) -> u64 {
+        self.logged
+    }
+
+    pub(super) fn set_logged(&mut self, bytes: u64) {
+        self.logged = bytes;
     }
 
     /// The same, with an input at another place.

@@ -1,7 +1,11 @@
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use wasmill_kafka::{
-    Admin, CommitError, Event, Membership, Offsets, Producer, Settings, Strategy, Waker,
+    Admin, CommitError, Event, GroupMetadata, Membership, Offsets, Producer, Settings, Strategy,
+    Waker,
 };
 use wasmill_test_kafka::{Cut, Options, cluster_or_skip};
 
@@ -104,6 +108,66 @@ fn a_broker_that_dies_and_comes_back_loses_nothing_that_is_committed() {
         expected.push(value);
     }
     assert_eq!(corner.values(&output), expected);
+}
+
+/// The broker that a partition of one of Kafka's own topics is at, which a name belongs to, and how
+/// many brokers there are.
+fn coordinator(client: &BaseConsumer, topic: &str, name: &str) -> (i32, usize) {
+    // As Java's strings.
+    let hash = name.bytes().fold(0_i32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
+    let metadata = client.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let partitions = metadata.topics()[0].partitions();
+    let number = (hash & i32::MAX) % i32::try_from(partitions.len()).unwrap();
+    let partition = partitions.iter().find(|partition| partition.id() == number).unwrap();
+    (partition.leader(), metadata.brokers().len())
+}
+
+/// librdkafka waited for the broker that was the group's coordinator, as long as no other connection
+/// came or went, once that broker was no more in the cluster's metadata.
+#[test]
+fn a_commit_returns_though_the_coordinator_of_its_group_has_left_the_cluster() {
+    let test = "a_commit_returns_though_the_coordinator";
+    let Some(mut cluster) = cluster_or_skip(test, Options::from(3)) else { return };
+    let mut corner = Corner::at(&cluster, test);
+    // It hears soon of who is gone, and does not forget the coordinator for that.
+    for (key, value) in
+        [("topic.metadata.refresh.interval.ms", "500"), ("metadata.max.age.ms", "900000")]
+    {
+        corner.settings.producer.insert(key.to_owned(), value.to_owned());
+    }
+    let (input, output) = (corner.topic("in", 1), corner.topic("out", 1));
+    let mut member = corner.join(&input, Strategy::Cooperative);
+    until_assigned(&mut member);
+    // Makes Kafka's topic of transactions.
+    drop(Producer::connect(&corner.settings, "first", TIMEOUT).unwrap());
+    let mut config = ClientConfig::new();
+    let client: BaseConsumer =
+        config.set("bootstrap.servers", cluster.bootstrap()).create().unwrap();
+    let (lost, _) = coordinator(&client, "__consumer_offsets", test);
+    let id = |n| format!("{test}-{n}");
+    let elsewhere = |id: &String| coordinator(&client, "__transaction_state", id).0 != lost;
+    let id = (0..100).map(id).find(elsewhere).unwrap();
+    let mut producer = Producer::connect(&corner.settings, &id, SHORT * 5).unwrap();
+    let commit = move |producer: &mut Producer, group: &GroupMetadata| {
+        producer.begin().unwrap();
+        send(producer, &output, "value");
+        producer.drain().unwrap();
+        let offsets = [Offsets { topic: &input, partition: 0, next: 1, metadata: None }];
+        producer.commit(&offsets, group).map(drop)
+    };
+    commit(&mut producer, &member.metadata().unwrap()).unwrap();
+    cluster.kill(usize::try_from(lost).unwrap()).unwrap();
+    while coordinator(&client, "__consumer_offsets", test).1 == 3 {
+        member.poll(Duration::from_millis(100));
+    }
+    // The producer hears of it too.
+    std::thread::sleep(SHORT);
+    let (sender, returned) = channel();
+    let group = member.metadata().unwrap();
+    // It is left behind where it does not end.
+    std::thread::spawn(move || sender.send(commit(&mut producer, &group)));
+    // Whether it is committed depends on how fast the group has its next coordinator.
+    assert!(returned.recv_timeout(SHORT * 10).is_ok(), "the commit does not return");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod apply;
 mod failpoint;
 mod feed;
+mod group;
 mod home;
 mod janitor;
 mod lag;
@@ -25,8 +26,9 @@ mod worker;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use wasmill_kafka::{Admin, Settings};
+use wasmill_kafka::{Admin, Settings, Waker};
 
+use self::group::{Group, Seat};
 pub use self::lag::{PartitionLag, lag};
 use self::setup::Setup;
 use self::worker::Worker;
@@ -52,16 +54,16 @@ pub fn settings(kafka: &wasmill_pipeline::Kafka) -> Settings {
         consumer: kafka.consumer.clone(),
         producer: kafka.producer.clone(),
     };
-    // Each worker has one of its own.
+    // Only the client that is the member has it.
     settings.properties.remove(STATIC_MEMBER);
     settings.consumer.remove(STATIC_MEMBER);
     settings
 }
 
-/// The setting that makes workers static members of the group.
+/// The setting that makes the process a static member of the group.
 const STATIC_MEMBER: &str = "group.instance.id";
 
-/// What workers are called as static members, with their number (KIP-345).
+/// What the process is called as a static member (KIP-345).
 fn static_member(kafka: &wasmill_pipeline::Kafka) -> Option<String> {
     kafka.consumer.get(STATIC_MEMBER).or(kafka.properties.get(STATIC_MEMBER)).cloned()
 }
@@ -103,7 +105,6 @@ pub(super) fn run(
         prepared,
         options,
         settings,
-        count,
         kafka.group.clone(),
         home.instance.clone(),
         topology,
@@ -149,6 +150,7 @@ fn work<'env>(
     let mut first = None;
     let bounded = setup.prepared.pipeline.sources.iter().all(|source| source.bounded);
     let mut asked = Instant::now();
+    let group = Group::join(setup)?;
     std::thread::scope(|scope| {
         let (failed, failures) = std::sync::mpsc::channel();
         let (apply, applier) = apply::start(move |error| {
@@ -160,12 +162,16 @@ fn work<'env>(
         scope.spawn(move || janitor::work(setup, &requests));
         standby::start(setup, scope)
             .map_err(|e| Error::Panic(format!("no thread for the standbys: {e}")))?;
-        let mut threads = Vec::new();
+        let (mut threads, mut seats) = (Vec::new(), Vec::new());
         for number in 0..count {
-            let (apply, needless) = (apply.clone(), needless.clone());
+            let (apply, needless, group) = (apply.clone(), needless.clone(), group.clone());
+            let waker = Waker::default();
+            let (seat, orders) = Seat::new(waker.clone());
+            seats.push(seat);
             let thread = std::thread::Builder::new().name(format!("wasmill-worker-{number}"));
             let work = move || {
-                let worker = Worker::start(setup, scope, number, apply, needless);
+                let orders = (orders, waker);
+                let worker = Worker::start(setup, scope, number, group, orders, apply, needless);
                 if let Err(error) = worker.and_then(Worker::work) {
                     setup.fail(error);
                 }
@@ -174,6 +180,15 @@ fn work<'env>(
             threads.push(thread.map_err(|e| Error::Panic(format!("no thread: {e}")))?);
         }
         drop((apply, needless));
+        let member = group.clone();
+        let serve = move || {
+            if let Err(error) = member.serve(setup, seats) {
+                setup.fail(error);
+            }
+        };
+        let thread = std::thread::Builder::new().name("wasmill-group".into());
+        let serving = thread.spawn_scoped(scope, serve);
+        let serving = serving.map_err(|e| Error::Panic(format!("no thread: {e}")))?;
         loop {
             std::thread::sleep(LOOK);
             first = setup.first.get().copied();
@@ -183,7 +198,7 @@ fn work<'env>(
             let (done, bare) =
                 (setup.done.load(Ordering::Relaxed), setup.bare.load(Ordering::Relaxed));
             // Nothing to do here: the run is over when there is nothing to do anywhere.
-            if done + bare == count && bounded && asked.elapsed() >= ASK && setup.has_settled() {
+            if done + bare == count && bounded && asked.elapsed() >= ASK && group.has_joined() {
                 asked = Instant::now();
                 match setup.has_ended(&setup.stop) {
                     Ok(ended) => setup.complete.store(ended, Ordering::Relaxed),
@@ -201,6 +216,9 @@ fn work<'env>(
             if thread.join().is_err() {
                 setup.fail(Error::Panic("see the message above".into()));
             }
+        }
+        if serving.join().is_err() {
+            setup.fail(Error::Panic("see the message above".into()));
         }
         let _ = applier.join();
         Ok((elapsed, first))

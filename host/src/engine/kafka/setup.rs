@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,6 @@ use crate::engine::topology::Topology;
 use crate::engine::worker::lock;
 use crate::engine::{Error, Options, Replay};
 
-/// How long the group is quiet when its members have settled.
-const QUIET: Duration = Duration::from_millis(150);
-/// How long workers wait for each other at most when they join.
-const SETTLE: Duration = Duration::from_secs(4);
 /// How often the progress of a restore is told.
 const TELL: Duration = Duration::from_secs(2);
 
@@ -62,13 +58,9 @@ pub(super) struct Setup<'a> {
     pub(super) commits: AtomicU64,
     /// Units all of whose tasks have ended, by commits of this process.
     pub(super) ended: Mutex<BTreeSet<Unit>>,
-    /// What workers are called as static members of the group (KIP-345), with their number.
+    /// What this process is called as a static member of the group (KIP-345).
     pub(super) static_member: Option<String>,
-    /// How many workers there are, how many of them the group has told something, when it last did,
-    /// and when the run began.
-    pub(super) workers: usize,
-    pub(super) joined: AtomicUsize,
-    pub(super) last_event: Mutex<Instant>,
+    /// When the run began.
     pub(super) began: Instant,
     /// When the first record was read, from the beginning.
     pub(super) first: OnceLock<Duration>,
@@ -89,7 +81,6 @@ impl<'a> Setup<'a> {
         prepared: &'a Prepared,
         options: &Options,
         settings: Settings,
-        workers: usize,
         group: String,
         instance: String,
         topology: Topology,
@@ -130,9 +121,6 @@ impl<'a> Setup<'a> {
             commits: AtomicU64::new(0),
             ended: Mutex::default(),
             static_member,
-            workers,
-            joined: AtomicUsize::new(0),
-            last_event: Mutex::new(Instant::now()),
             began: Instant::now(),
             first: OnceLock::new(),
             complete: AtomicBool::new(false),
@@ -141,13 +129,6 @@ impl<'a> Setup<'a> {
             ends: Mutex::default(),
             figures: options.figures.clone(),
         }
-    }
-
-    /// Whether all workers have joined the group and it has been quiet since; or it takes too long.
-    pub(super) fn has_settled(&self) -> bool {
-        let all = self.joined.load(Ordering::Relaxed) == self.workers;
-        let quiet = lock(&self.last_event).elapsed() >= QUIET;
-        (all && quiet) || self.began.elapsed() >= SETTLE
     }
 
     /// Whether all tasks of the pipeline have ended, those of other instances included.

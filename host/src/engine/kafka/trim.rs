@@ -30,7 +30,10 @@ pub(super) struct Trim {
     most: Option<u64>,
     /// How many bytes are written again in a commit at least.
     slice: usize,
+    /// How many bytes were written since what is needed of the changelog begins; during a walk since
+    /// that began, and before it.
     logged: u64,
+    before: u64,
     walk: Option<Walk>,
 }
 
@@ -38,7 +41,7 @@ impl Default for Trim {
     fn default() -> Self {
         static MOST: OnceLock<Option<u64>> = OnceLock::new();
         let most = *MOST.get_or_init(|| std::env::var(MOST_LOG_BYTES).ok()?.parse().ok());
-        Self { most, slice: LEAST_SLICE_BYTES, logged: 0, walk: None }
+        Self { most, slice: LEAST_SLICE_BYTES, logged: 0, before: 0, walk: None }
     }
 }
 
@@ -62,6 +65,17 @@ struct Walk {
 }
 
 impl Trim {
+    /// Of a changelog that has so many bytes already.
+    pub(super) fn new(logged: u64) -> Self {
+        Self { logged, ..Self::default() }
+    }
+
+    /// How many bytes the changelog has, as far as is known. A walk that does not come to its end
+    /// is begun again by whoever has the task next.
+    pub(super) fn logged(&self) -> u64 {
+        self.before + self.logged
+    }
+
     /// Adds what the walk of this epoch writes again to its changes, which were frozen just now.
     pub(super) fn write<F: Feed, O: Outlet>(
         &mut self,
@@ -113,12 +127,13 @@ impl Trim {
         if walk.start.is_none() {
             walk.start = Some(offset);
             // What is written from here on stays.
-            self.logged = 0;
+            self.before = std::mem::take(&mut self.logged);
             return None;
         }
         if !walk.ended {
             return None;
         }
+        self.before = 0;
         self.walk.take().and_then(|walk| walk.start)
     }
 }

@@ -1,5 +1,5 @@
-//! A worker on Kafka: one member of the group, one client that reads, one transactional producer, and
-//! the tasks of the units that the group has assigned to it.
+//! A worker on Kafka: one client that reads, one transactional producer, and the tasks of the units
+//! that it is told to open.
 //!
 //! Invariant: between two commits everything that tasks have read, given and changed belongs to one
 //! transaction. When it is aborted, every task of the worker is dropped and opened anew from the last
@@ -14,16 +14,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use wasmill_kafka::{CommitError, Event, Fetcher, Membership, Producer, Waker};
+use wasmill_kafka::{CommitError, Fetcher, Producer, Waker};
 
 use super::apply::{Job, StateFile};
 use super::feed::KafkaFeed;
+use super::group::{Group, Order};
 use super::janitor::Needless;
 use super::open::{self, OpenTask};
 use super::outbox::{Handles, Outbox};
 use super::setup::Setup;
 use super::shown;
-use super::standby;
 use super::trim::Trim;
 use super::units::Unit;
 use crate::admin::figures;
@@ -37,10 +37,6 @@ use crate::engine::worker::{lock, now_ms};
 const TURNS: usize = 8;
 /// How long a worker sleeps at most when there is nothing to do.
 const NAP: Duration = Duration::from_millis(5);
-/// How often the membership is served while there is work.
-const SERVE: Duration = Duration::from_millis(10);
-/// After how long the same complaint is said again.
-const AGAIN: Duration = Duration::from_secs(10);
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a producer is made anew after it was of no use any more.
@@ -63,7 +59,7 @@ struct Live {
     shown: figures::Task,
 }
 
-/// A unit that the group has assigned.
+/// A unit that it is to have.
 enum Assigned {
     Opening { stop: Arc<AtomicBool>, number: u64 },
     Open(Vec<Live>),
@@ -76,7 +72,8 @@ pub(super) struct Worker<'scope, 'env> {
     setup: &'env Setup<'env>,
     scope: &'scope Scope<'scope, 'env>,
     name: String,
-    membership: Membership,
+    group: Arc<Group>,
+    orders: Receiver<Order>,
     fetcher: Fetcher,
     waker: Waker,
     producer: Producer,
@@ -89,51 +86,37 @@ pub(super) struct Worker<'scope, 'env> {
     apply: Sender<Job>,
     needless: Sender<Needless>,
     last_commit: Instant,
-    served: Instant,
     shown: figures::Worker,
     /// When that was last brought up to date.
     told: Instant,
     /// What was read since the last commit.
     read: Arc<Progress>,
-    /// What went wrong at the group last, and when it was said.
-    complaint: Option<(String, Instant)>,
-    /// Whether the group has told it anything yet.
-    joined: bool,
-    /// Whether it waits for the other workers to join.
-    held: bool,
     /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
     standing: usize,
 }
 
 impl<'scope, 'env> Worker<'scope, 'env> {
-    /// Joins the group.
+    /// Makes its clients.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn start(
         setup: &'env Setup<'env>,
         scope: &'scope Scope<'scope, 'env>,
         number: usize,
+        group: Arc<Group>,
+        (orders, waker): (Receiver<Order>, Waker),
         apply: Sender<Job>,
         needless: Sender<Needless>,
     ) -> Result<Self, Error> {
-        let waker = Waker::default();
         let name = format!("{}-{}-{number}", setup.group, setup.instance);
         let (producer, topics, changelogs) = producer(setup, &name)?;
         let fetcher = Fetcher::new(&setup.settings, &setup.group, &waker)?;
-        let leaders: Vec<&str> = (0..setup.components.len()).map(|c| setup.leader(c)).collect();
-        let member = setup.static_member.as_ref().map(|id| format!("{id}-{number}"));
-        let membership = Membership::join(
-            &standby::member_settings(&setup.settings, &setup.instance),
-            &setup.group,
-            &leaders,
-            setup.strategy,
-            member.as_deref(),
-            &waker,
-        )?;
         setup.bare.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             setup,
             scope,
             name,
-            membership,
+            group,
+            orders,
             fetcher,
             waker,
             producer,
@@ -145,18 +128,14 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             apply,
             needless,
             last_commit: Instant::now(),
-            served: Instant::now(),
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
             read: Arc::default(),
-            complaint: None,
-            joined: false,
-            held: true,
             standing: 2,
         })
     }
 
-    /// Works until it is told to stop: a last commit, and it leaves the group.
+    /// Works until it is told to stop; ends with a last commit.
     pub(super) fn work(mut self) -> Result<(), Error> {
         let result = self.run();
         for assigned in self.units.values() {
@@ -169,7 +148,6 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let _ = self.producer.abort();
         }
         self.units.clear();
-        self.membership.leave();
         result
     }
 
@@ -201,9 +179,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     }
 
     fn round(&mut self) -> Result<(), Error> {
-        if self.served.elapsed() >= SERVE {
-            self.serve()?;
-        }
+        self.obey()?;
         if self.told.elapsed() >= INTERVAL {
             self.tell();
         }
@@ -221,18 +197,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(())
     }
 
-    /// Whether to wait until all workers of this process have joined the group: each that joins makes
-    /// the group begin a new generation, and what is in a transaction then is done for nothing.
-    fn is_held(&mut self) -> bool {
-        self.held = self.held && !self.setup.has_settled();
-        self.held
-    }
-
     /// Does some work on every task. Returns whether there was any.
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
-        if self.is_held() {
-            return Ok(false);
-        }
         let mut worked = false;
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
@@ -266,69 +232,32 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(worked)
     }
 
-    /// Serves the membership: what the group takes and gives.
-    fn serve(&mut self) -> Result<(), Error> {
-        self.served = Instant::now();
-        for event in self.membership.poll(Duration::ZERO) {
-            *lock(&self.setup.last_event) = Instant::now();
-            if !std::mem::replace(&mut self.joined, true) {
-                self.setup.joined.fetch_add(1, Ordering::Relaxed);
-            }
-            match &event {
-                Event::Assigned(partitions) => {
-                    self.membership.acknowledge(&event)?;
-                    for unit in self.units_of(partitions) {
+    /// Opens and closes units as it is told.
+    fn obey(&mut self) -> Result<(), Error> {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Open(units) => {
+                    for unit in units {
                         shown::assigned(self.setup, unit);
                         self.open(unit);
                     }
+                    self.stand();
                 }
-                Event::Revoked(partitions) => {
-                    let units = self.units_of(partitions);
+                Order::GiveUp(units, _done) => {
                     if units.iter().any(|u| matches!(self.units.get(u), Some(Assigned::Open(_)))) {
                         // Whatever becomes of the commit, the group waits for an answer.
                         let result = self.commit();
                         self.recover(result)?;
                     }
                     self.close(&units);
-                    self.membership.acknowledge(&event)?;
                 }
-                Event::Lost(partitions) => {
-                    tracing::warn!(
-                        worker = self.name,
-                        "partitions were given to others meanwhile; what was not committed is dropped"
-                    );
+                Order::Lost(units, _done) => {
                     self.roll_back()?;
-                    let units = self.units_of(partitions);
                     self.close(&units);
-                    self.membership.acknowledge(&event)?;
-                }
-                Event::Error { why, fatal: false } => self.complain(why),
-                Event::Error { why, fatal: true } => {
-                    return Err(Error::Group { group: self.setup.group.clone(), why: why.clone() });
                 }
             }
         }
         Ok(())
-    }
-
-    /// Says what goes wrong at the group: the same again only after a while.
-    fn complain(&mut self, why: &str) {
-        let again = |(what, when): &(String, Instant)| what == why && when.elapsed() < AGAIN;
-        if !self.complaint.as_ref().is_some_and(again) {
-            tracing::warn!(worker = self.name, "{why}");
-            self.complaint = Some((why.to_owned(), Instant::now()));
-        }
-    }
-
-    fn units_of(&self, partitions: &[(String, u32)]) -> Vec<Unit> {
-        let of = |(topic, partition): &(String, u32)| {
-            let component =
-                (0..self.setup.components.len()).find(|c| self.setup.leader(*c) == topic)?;
-            // A partition that was added later has no task.
-            let known = *partition < self.setup.components[component].partitions;
-            known.then_some(Unit { component, partition: *partition })
-        };
-        partitions.iter().filter_map(of).collect()
     }
 
     /// Opens a unit's tasks in the background.
@@ -370,7 +299,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 run.progress = self.read.clone();
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
                 let (epoch, touched, applied) = (1, false, 0);
-                let (trim, shown) = (Trim::default(), shown::list(self.setup, &run, &self.shown));
+                let trim = Trim::new(saved.as_ref().map_or(0, Saved::logged));
+                let shown = shown::list(self.setup, &run, &self.shown);
                 let live =
                     Live { run, file, partition, epoch, touched, applied, saved, trim, shown };
                 tasks.push(live);
@@ -439,7 +369,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 Assigned::Open(tasks) => tasks.iter().for_each(|t| update(&t.run, &t.shown)),
             }
         }
-        let (rebalances, units) = (self.membership.rebalances(), self.units.len() as u64);
+        let (rebalances, units) = (self.group.rebalances(), self.units.len() as u64);
         self.shown.update(|w| (w.rebalances, w.units, w.opening) = (rebalances, units, opening));
     }
 

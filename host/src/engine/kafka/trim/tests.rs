@@ -333,6 +333,20 @@ proptest! {
 }
 
 #[test]
+fn what_a_changelog_has_is_known_to_whoever_has_the_task_next() {
+    let mut trim = Trim { most: Some(100), ..Trim::new(70) };
+    assert_eq!(trim.committed(1, 20), None);
+    assert_eq!(trim.logged(), 90);
+    trim.walk = Some(super::Walk { start: None, epoch: 1, from: Vec::new(), ended: false });
+    assert_eq!(trim.committed(2, 20), None);
+    assert_eq!(trim.committed(3, 5), None);
+    assert_eq!(trim.logged(), 115, "nothing is dropped before the walk has ended");
+    trim.walk.as_mut().unwrap().ended = true;
+    assert_eq!(trim.committed(4, 5), Some(2));
+    assert_eq!(trim.logged(), 10, "what was written since the walk began");
+}
+
+#[test]
 fn a_walk_goes_over_state_that_never_changes_again_and_again() {
     let mut world = World::new(50_000, 5_000);
     for first in [0, 1_000, 2_000] {

@@ -51,13 +51,10 @@ impl Worker<'_, '_> {
         if !due {
             return Ok(());
         }
-        let group = match self.membership.metadata() {
-            Ok(group) => group,
-            Err(e) => {
-                tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
-                return self.roll_back();
-            }
-        };
+        if let Err(e) = self.group.metadata() {
+            tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
+            return self.roll_back();
+        }
         begin(&mut self.producer)?;
         if !self.setup.exactly_once {
             self.send_first()?;
@@ -99,6 +96,16 @@ impl Worker<'_, '_> {
             })
             .collect();
         failpoint::at(failpoint::BEFORE_COMMIT);
+        // All is sent before the group is asked: a generation that ends in between would cost the
+        // commit, and a partition leaves only when this worker has given it up.
+        self.producer.drain().map_err(Error::Commit)?;
+        let group = match self.group.metadata() {
+            Ok(group) => group,
+            Err(e) => {
+                tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
+                return self.roll_back();
+            }
+        };
         let mut result = self.producer.commit(&offsets, &group);
         while let Err(CommitError::Undecided { why }) = &result {
             tracing::warn!(worker = self.name, "a commit is not decided yet: {why}");
@@ -167,7 +174,8 @@ fn freeze(
     changelogs: &[wasmill_kafka::Topic],
 ) -> Result<(Ticket, Vec<Vec<u8>>), Error> {
     let epoch = task.run.epoch;
-    let (mut changes, saved) = task.run.freeze()?;
+    let (mut changes, mut saved) = task.run.freeze()?;
+    saved.set_logged(task.trim.logged());
     if let Some(file) = &task.file {
         task.trim.write(&mut task.run, file, task.epoch, &mut changes)?;
     }
