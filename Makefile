@@ -67,7 +67,7 @@ demo: build ## build everything and show what it does
 # One profile for everything, so that dependencies are compiled once.
 # Tests that this machine lacks something for write their names into this file.
 test: export WASMILL_SKIPPED := $(CURDIR)/target/skipped-tests
-test: setup test-plugins ## check format, lints, tests and documentation
+test: setup test-plugins ## check format, lints, tests, what faults do, and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	cargo build --workspace --release --bins
@@ -78,9 +78,10 @@ test: setup test-plugins ## check format, lints, tests and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps
 	@if [ -s "$$WASMILL_SKIPPED" ]; then cat "$$WASMILL_SKIPPED"; fi
 
-chaos: test-plugins ## break Kafka and instances under load, and check that nothing is lost or repeated
+chaos: export CHAOS_LONG := 1
+chaos: test-plugins ## break Kafka and instances as make test does, but many times as often
 	cargo build --workspace --release --bins
-	cargo test --workspace --release --test integration -- --ignored --test-threads=1 --nocapture
+	cargo test --workspace --release --test chaos -- --include-ignored --test-threads=1 --nocapture
 
 bench: test-plugins ## measure: a line for each figure, and whether it reaches its goal
 	cargo build --workspace --release --bins

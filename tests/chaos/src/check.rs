@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::input::{self, ACCOUNTS, RESIDUES};
+use crate::input::{self, ACCOUNTS, PARTITIONS, RESIDUES};
 
 /// How many differences are told.
 const TOLD: usize = 12;
@@ -84,6 +84,19 @@ impl Progress {
     /// How many different numbers came.
     pub fn numbers(&self) -> usize {
         self.numbers.len()
+    }
+
+    /// How many of the numbers below `total` have not come, of each partition of the input, and the
+    /// first ones.
+    pub fn missing(&self, total: u64) -> String {
+        let missing: Vec<u64> = (0..total).filter(|n| !self.numbers.contains(n)).collect();
+        let mut partitions = [0_u64; PARTITIONS as usize];
+        missing.iter().for_each(|n| partitions[input::partition(input::account(*n)) as usize] += 1);
+        let first = &missing[..missing.len().min(TOLD)];
+        format!(
+            "{} of {total} numbers have not come, by partition {partitions:?}, the first are {first:?}",
+            missing.len()
+        )
     }
 
     /// How many different spans came.

@@ -1,29 +1,33 @@
 //! A run: a cluster, a pipeline, its instances, what goes in and what comes out.
 //!
 //! Invariant: an instance that ends by itself is started again, as a supervisor would, and makes the
-//! run fail at its end unless the test has said that it may.
+//! run fail at its end unless the test has said that it may. So is a broker, whose end is Kafka's
+//! doing: the run goes on, and says so when it ends.
 
+mod brokers;
+mod finish;
+
+use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use wasmill_kafka::{Admin, Settings, TopicSpec};
 use wasmill_test_kafka::{Cluster, Options as ClusterOptions, cluster_or_skip};
 
-use crate::check::{self, Check, Input, Progress};
 use crate::commits::Commits;
 use crate::feed::Feed;
-use crate::input::{self, ACCOUNTS, PARTITIONS};
+use crate::input::{self, PARTITIONS};
 use crate::instance::{Instance, Start};
 use crate::output::{self, Reader};
 use crate::random::{Random, seed};
 
 /// How long nothing may come out before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How often instances may end by themselves before a run is given up at once.
+/// How often instances may end by themselves before a run is given up at once; brokers likewise.
 const ENDS: usize = 5;
-/// How often it is looked after the instances.
+/// How often it is looked after instances and brokers.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What a run is made of.
@@ -77,28 +81,40 @@ pub struct Run {
     pub cluster: Cluster,
     /// How instances ended by themselves.
     ends: Vec<String>,
+    /// How often brokers did.
+    broker_ends: usize,
     /// The one that is not started again.
     left_alone: Option<usize>,
     notes: Vec<String>,
     started: Instant,
+    /// Held to the end: no other run goes on meanwhile.
+    _turn: File,
 }
 
 impl Run {
-    /// Starts everything; none where no broker can be had, which is said by the test's name.
+    /// Waits until no other run goes on, then starts everything; none where no broker can be had,
+    /// which is said by the test's name.
     ///
     /// # Panics
     /// When something does not start.
     pub fn start(name: &str, options: Options) -> Option<Self> {
+        let turn = turn().unwrap_or_else(|error| panic!("{name}: no turn: {error:#}"));
         let links = if options.links { options.instances + options.more } else { 0 };
         let cluster = ClusterOptions { brokers: options.brokers, links, ..Default::default() };
         let cluster = cluster_or_skip(name, cluster)?;
         let seed = seed();
         tell(&format!("{name}: CHAOS_SEED={seed}"));
-        let run = Self::on(name, seed, &options, cluster);
+        let run = Self::on(name, seed, &options, cluster, turn);
         Some(run.unwrap_or_else(|error| panic!("{name} (CHAOS_SEED={seed}): {error:#}")))
     }
 
-    fn on(name: &str, seed: u64, options: &Options, cluster: Cluster) -> anyhow::Result<Self> {
+    fn on(
+        name: &str,
+        seed: u64,
+        options: &Options,
+        cluster: Cluster,
+        turn: File,
+    ) -> anyhow::Result<Self> {
         let root = crate::root();
         let program = std::env::var_os("CHAOS_WASMILL");
         let program = program.map_or_else(|| root.join("target/release/wasmill"), PathBuf::from);
@@ -149,9 +165,11 @@ impl Run {
             commits,
             cluster,
             ends: Vec::new(),
+            broker_ends: 0,
             left_alone: None,
             notes: Vec::new(),
             started: Instant::now(),
+            _turn: turn,
         };
         for i in 0..options.instances {
             run.try_await_work(i)?;
@@ -164,7 +182,7 @@ impl Run {
         self.notes.push(text);
     }
 
-    /// Lets time pass, looking after the instances.
+    /// Lets time pass, looking after instances and brokers.
     pub fn sleep(&mut self, time: Duration) {
         let start = Instant::now();
         loop {
@@ -179,6 +197,7 @@ impl Run {
 
     /// Starts again what has ended by itself.
     fn look_after(&mut self) -> anyhow::Result<()> {
+        self.look_after_brokers()?;
         for (i, instance) in self.instances.iter_mut().enumerate() {
             if self.left_alone == Some(i) {
                 continue;
@@ -315,11 +334,17 @@ impl Run {
         let (start, goal) = (Instant::now(), self.feed.sent() as usize);
         while self.reader.progress().numbers() < goal {
             if start.elapsed() > PATIENCE {
-                let came = self.reader.progress().numbers();
-                self.fail(&format!("{came} of {goal} numbers came within {PATIENCE:?}"));
+                let missing = self.reader.progress().missing(goal as u64);
+                self.fail(&format!("after {PATIENCE:?} {missing}\n{}", self.tails()));
             }
             self.sleep(LOOK);
         }
+    }
+
+    /// The ends of what the instances have said.
+    fn tails(&self) -> String {
+        let tails: Vec<_> = self.instances.iter().map(Instance::tail).collect();
+        tails.join("\n")
     }
 
     /// Kills an instance (SIGKILL); says whether it had committed since it was started.
@@ -374,130 +399,19 @@ impl Run {
             self.folder.display()
         )
     }
+}
 
-    /// Ends the run: no more goes in, everything must come out, and it must be right; then all
-    /// instances are killed, all but one lose their data, and the state that they restore must still
-    /// be right.
-    ///
-    /// # Panics
-    /// When something is not.
-    pub fn finish(mut self) {
-        let result = self.try_finish();
-        let total = self.expect(result);
-        if !self.ends.is_empty() {
-            self.fail(&format!("instances ended by themselves:\n{}", self.ends.join("\n")));
-        }
-        let (seconds, notes) = (self.started.elapsed().as_secs(), self.notes.join(", "));
-        tell(&format!(
-            "{}: passed with {total} numbers in {seconds} s: {notes} (CHAOS_SEED={})",
-            self.name, self.seed
-        ));
-        if !crate::is_set("CHAOS_KEEP") {
-            self.instances.clear();
-            // What is left is found by its age.
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
-    }
-
-    fn try_finish(&mut self) -> anyhow::Result<u64> {
-        let total = self.feed.end()?;
-        let spans = check::count_spans(total);
-        let came = self.await_output(&format!("{total} numbers and {spans} spans"), |came| {
-            came.numbers() as u64 >= total && came.spans() >= spans
-        });
-        if let Err(error) = came {
-            // What is missing, and whether it was the pipeline's fault, is seen by the whole of it.
-            let compared = self.compare(total, 0).err();
-            return Err(compared.unwrap_or_else(|| anyhow!("everything is right in the end")))
-                .with_context(|| format!("{error:#}"));
-        }
-        self.audit(0, total)?;
-        let keeps = self.random.below(self.instances.len());
-        for i in 0..self.instances.len() {
-            let ran = self.instances[i].runs();
-            self.kill(i);
-            if ran {
-                if i != keeps {
-                    self.remove_data(i);
-                }
-                self.instances[i].start()?;
-            }
-        }
-        self.audit(1, total)?;
-        for (i, instance) in self.instances.iter_mut().enumerate() {
-            if let Some(status) = instance.end(Duration::from_secs(60))? {
-                ensure!(status.success(), "instance {i} ended with {status}: {}", instance.tail());
-            }
-        }
-        self.compare(total, 2)?;
-        Ok(total)
-    }
-
-    /// Reads everything that went in and came out, and compares it.
-    fn compare(&mut self, total: u64, audits: u64) -> anyhow::Result<()> {
-        let brokers = self.cluster.bootstrap();
-        let (mut input, mut wrong) = (Input::default(), None);
-        output::everything(&brokers, input::TOPIC, PATIENCE, |partition, _, value| {
-            if let Err(why) = input.take(partition, value) {
-                wrong.get_or_insert(why);
-            }
-        })?;
-        let resent = match wrong {
-            None => input.resent(total),
-            Some(why) => Err(why),
-        };
-        match resent.map_err(|why| anyhow!("not the pipeline is wrong, but its input: {why}"))? {
-            0 => {}
-            resent => self.note(format!("{resent} numbers went in more than once")),
-        }
-        let mut check = Check::new(input);
-        output::everything(&brokers, output::TOPIC, PATIENCE, |partition, offset, value| {
-            check.take(partition, offset, value);
-        })?;
-        let verdict = check.verdict(audits);
-        ensure!(verdict.is_empty(), "what came out is wrong:\n{}", verdict.join("\n"));
-        Ok(())
-    }
-
-    fn audit(&mut self, audit: u64, total: u64) -> anyhow::Result<()> {
-        self.feed.audit(audit, total)?;
-        let all = ACCOUNTS as usize;
-        self.await_output(&format!("audit {audit}"), |came| came.audited(audit) >= all)
-    }
-
-    /// Waits until enough has come out.
-    fn await_output(
-        &mut self,
-        what: &str,
-        enough: impl Fn(&Progress) -> bool,
-    ) -> anyhow::Result<()> {
-        let mut last = (Instant::now(), 0);
-        loop {
-            let so_far = {
-                let progress = self.reader.progress();
-                if enough(&progress) {
-                    return Ok(());
-                }
-                progress.numbers() + progress.spans()
-            };
-            if so_far != last.1 {
-                last = (Instant::now(), so_far);
-            }
-            if last.0.elapsed() > PATIENCE {
-                let progress = self.reader.progress();
-                let tails: Vec<_> = self.instances.iter().map(Instance::tail).collect();
-                bail!(
-                    "waiting for {what}: nothing came for {PATIENCE:?}; came so far: {} numbers, {} \
-                     spans\n{}",
-                    progress.numbers(),
-                    progress.spans(),
-                    tails.join("\n")
-                );
-            }
-            self.look_after()?;
-            std::thread::sleep(LOOK);
-        }
-    }
+/// Waits until no other run goes on, in this process or another, and keeps others waiting until the
+/// file is closed: they would take each other's processor time, and sessions would end by that.
+///
+/// # Errors
+/// When the file can't be made or locked.
+pub fn turn() -> anyhow::Result<File> {
+    let folder = crate::root().join("target/chaos");
+    std::fs::create_dir_all(&folder)?;
+    let file = File::create(folder.join("turn"))?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// Says something on standard error, also in a test that passes.

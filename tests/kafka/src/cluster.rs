@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    process::ExitStatus,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -78,6 +79,15 @@ impl Jvm {
             }
         }
     }
+}
+
+/// How a broker ended by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct End {
+    /// How its process ended.
+    pub status: ExitStatus,
+    /// The last error in its log, or else the log's last line.
+    pub reason: String,
 }
 
 /// A running cluster. Brokers are counted from 0, which is also their id in Kafka's answers.
@@ -198,6 +208,19 @@ impl Cluster {
     /// Where there is no such broker.
     pub fn log(&self, broker: usize) -> PathBuf {
         self.nodes[broker].log()
+    }
+
+    /// How a broker ended by itself, if it did since it was started, and what the last error in its
+    /// log is. It does not run after that, and this tells of it once.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses.
+    ///
+    /// # Panics
+    /// Where there is no such broker.
+    pub fn take_end(&mut self, broker: usize) -> Result<Option<End>, Error> {
+        let end = self.nodes[broker].take_end(&mut self.watchdog)?;
+        Ok(end.map(|status| End { status, reason: self.nodes[broker].reason() }))
     }
 
     /// Kills a broker (SIGKILL); it is gone on return. One that does not run stays so.

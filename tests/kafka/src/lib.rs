@@ -38,7 +38,7 @@ mod skip;
 mod standalone;
 mod watchdog;
 
-pub use cluster::{Cluster, Jvm, Link, Options};
+pub use cluster::{Cluster, End, Jvm, Link, Options};
 pub use error::{Error, Unavailable};
 pub use proxy::{Cut, Proxy};
 pub use skip::cluster_or_skip;

@@ -10,12 +10,15 @@ use std::{
     hash::{BuildHasher, RandomState},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
+};
 
 use crate::{Error, error::io, installation::Installation, metadata::Members, watchdog::Watchdog};
 
@@ -269,6 +272,35 @@ impl Node {
             .and_then(|()| child.wait())
             .map(drop)
             .map_err(io(format!("killing broker {}", self.settings.id)))
+    }
+
+    /// How it ended by itself, if it did since it was started; after that it does not run.
+    pub(crate) fn take_end(
+        &mut self,
+        watchdog: &mut Watchdog,
+    ) -> Result<Option<ExitStatus>, Error> {
+        let Some(child) = &self.process else { return Ok(None) };
+        let looking = || io(format!("looking after broker {}", self.settings.id));
+        // Only looked at: the watchdog forgets the id before it is free.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::Pid(Pid::from_child(child)), options) {
+            Ok(None) => return Ok(None),
+            // No child any more where it has been waited for, which its handle remembers.
+            Ok(Some(_)) | Err(Errno::CHILD) => {}
+            Err(error) => return Err(looking()(error.into())),
+        }
+        watchdog.release(child.id()).map_err(looking())?;
+        let mut child = self.process.take().expect("it was there just now");
+        child.wait().map(Some).map_err(io(format!("waiting for broker {}", self.settings.id)))
+    }
+
+    /// What its log tells of why it ended: the last error, or else the last line.
+    pub(crate) fn reason(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let is_error = |line: &&str| line.contains(" ERROR ") || line.contains(" FATAL ");
+        let last = log.lines().rfind(is_error).or_else(|| log.lines().last());
+        last.unwrap_or_default().to_owned()
     }
 
     /// Has it end in good order (SIGTERM), and kills it where it does not within `patience`.

@@ -6,7 +6,6 @@ use wasmill_chaos::{Options, Run, scaled};
 const FULL: [&str; 2] = ["File too large", "os error 27"];
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn an_instance_whose_disk_is_full_says_so_and_others_go_on_with_its_work() {
     let Some(mut run) = Run::start("disks", Options::default()) else { return };
     let goal = scaled(3, 20);

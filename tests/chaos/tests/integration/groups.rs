@@ -3,7 +3,6 @@
 use wasmill_chaos::{Options, Run, scaled};
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn a_group_grows_from_one_to_four_and_back_under_load() {
     let options = Options { instances: 1, more: 3, ..Options::default() };
     let Some(mut run) = Run::start("growth", options) else { return };

@@ -3,7 +3,6 @@
 use wasmill_chaos::{Options, Run, scaled};
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn nothing_is_lost_and_nothing_comes_twice_when_any_of_three_instances_are_killed_at_random() {
     let options = Options { session_ms: 1_000, ..Options::default() };
     let Some(mut run) = Run::start("kills", options) else { return };
@@ -38,7 +37,6 @@ fn nothing_is_lost_and_nothing_comes_twice_when_any_of_three_instances_are_kille
 }
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn state_is_restored_when_an_instance_comes_back_without_its_folder() {
     let Some(mut run) = Run::start("folders", Options::default()) else { return };
     let goal = scaled(8, 60);

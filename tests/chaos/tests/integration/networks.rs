@@ -4,7 +4,6 @@ use wasmill_chaos::{Options, Run, scaled};
 use wasmill_test_kafka::Cut;
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn the_way_of_an_instance_to_the_broker_may_be_cut() {
     let Some(mut run) = Run::start("networks", Options { links: true, ..Options::default() })
     else {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use wasmill_chaos::input::PARTITIONS;
 use wasmill_chaos::instance::{Instance, Start};
 use wasmill_chaos::output;
-use wasmill_chaos::run::tell;
+use wasmill_chaos::run::{tell, turn};
 use wasmill_kafka::{Admin, NO_HEADERS, Producer, Record, Settings, TopicSpec};
 use wasmill_test_kafka::{Options, cluster_or_skip};
 
@@ -63,8 +63,8 @@ struct Restored {
 }
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn a_standby_takes_over_and_reads_only_the_end_of_the_changelog() {
+    let _turn = turn().unwrap();
     let Some(cluster) = cluster_or_skip("standby", Options::default()) else { return };
     let root = wasmill_chaos::root();
     let folder = root.join(format!("target/chaos/standby-{}", std::process::id()));

@@ -6,7 +6,6 @@ use wasmill_chaos::{Options, Run, scaled};
 const FENCED: [&str; 4] = ["were given to others", "is dropped", "is done again", "made anew"];
 
 #[test]
-#[ignore = "takes minutes: make chaos"]
 fn an_instance_that_was_suspended_beyond_its_session_is_fenced_and_takes_part_again() {
     let options = Options { transaction_ms: 3_000, ..Options::default() };
     let Some(mut run) = Run::start("zombies", options) else { return };

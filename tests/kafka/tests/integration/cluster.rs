@@ -1,6 +1,11 @@
 //! Brokers start, are lost and come back.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig,
@@ -21,6 +26,30 @@ fn records_outlive_a_broker_that_is_killed() {
     cluster.restart(0).unwrap();
     write(&cluster.bootstrap(), "after");
     assert_eq!(read(&cluster.bootstrap(), 2), ["before", "after"]);
+}
+
+#[test]
+fn a_broker_that_ended_by_itself_is_told_once_and_starts_again() {
+    let test = "a_broker_that_ended_by_itself_is_told_once_and_starts_again";
+    let Some(mut cluster) = cluster_or_skip(test, brokers(1)) else { return };
+    write(&cluster.bootstrap(), "before");
+    assert_eq!(cluster.take_end(0).unwrap(), None);
+    let process = cluster.process(0).unwrap().to_string();
+    fs::write(cluster.log(0), "12:00:00 ERROR Disk it is full\n12:00:01 WARN Network\n").unwrap();
+    assert!(Command::new("kill").args(["-KILL", &process]).status().unwrap().success());
+    let start = Instant::now();
+    let end = loop {
+        match cluster.take_end(0).unwrap() {
+            Some(end) => break end,
+            None => assert!(start.elapsed() < PATIENCE, "it was killed"),
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(end.status.signal(), Some(9));
+    assert_eq!(end.reason, "12:00:00 ERROR Disk it is full");
+    assert_eq!((cluster.process(0), cluster.take_end(0).unwrap()), (None, None));
+    cluster.restart(0).unwrap();
+    assert_eq!(read(&cluster.bootstrap(), 1), ["before"]);
 }
 
 #[test]
