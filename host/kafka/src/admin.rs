@@ -4,7 +4,7 @@ mod group;
 mod survey;
 mod topics;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake};
@@ -29,6 +29,8 @@ use crate::{Error, Settings};
 
 /// How long to wait between two looks at what changes by itself.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What may be too short for an answer of a broker that is there.
+const SHORT: Duration = Duration::from_secs(1);
 /// How long one broker is waited for at most before it is asked who leads now.
 const SLICE: Duration = Duration::from_secs(3);
 
@@ -316,7 +318,7 @@ impl Admin {
         what: &str,
         request: impl Fn(Duration) -> Result<T, KafkaError>,
     ) -> Result<T, Error> {
-        let unknown = Cell::new(false);
+        let unknown = RefCell::new(None);
         let set = |mut error: Error, to: bool| {
             if let Error::Request { retriable, .. } = &mut error {
                 *retriable = to;
@@ -324,13 +326,22 @@ impl Admin {
             error
         };
         let result = self.again(|left| {
-            request(left).map_err(|error| {
-                unknown.set(error.rdkafka_error_code().is_some_and(is_unknown));
-                let failed = self.failed(what, &error);
-                if unknown.get() { set(failed, true) } else { failed }
+            request(left).map_err(|error| match error.rdkafka_error_code() {
+                Some(code) if is_unknown(code) => {
+                    unknown.replace(Some(set(self.failed(what, &error), false)));
+                    set(self.failed(what, &error), true)
+                }
+                // What was left of the time was too short to hear it once more.
+                Some(RDKafkaErrorCode::OperationTimedOut) if left < SHORT => {
+                    self.failed(what, &error)
+                }
+                _ => {
+                    unknown.replace(None);
+                    self.failed(what, &error)
+                }
             })
         });
-        result.map_err(|error| if unknown.get() { set(error, false) } else { error })
+        result.map_err(|error| unknown.take().unwrap_or(error))
     }
 
     /// A client for one request: it has a thread of its own and nobody to read its log.

@@ -43,6 +43,8 @@ enum Op {
     Freeze,
     /// So many epochs reach the file.
     Apply(usize),
+    /// Memory gets so many bytes.
+    Budget(usize),
     Crash,
 }
 
@@ -69,6 +71,7 @@ fn op(keys: u16) -> impl Strategy<Value = Op> {
             .prop_map(|(index, by, n, again)| Op::Pass(index, by, n, again)),
         3 => Just(Op::Freeze),
         3 => (1..4usize).prop_map(Op::Apply),
+        1 => (BUDGET / 8..BUDGET * 4).prop_map(Op::Budget),
         1 => Just(Op::Crash),
     ]
 }
@@ -296,6 +299,7 @@ impl World {
             Op::Pass(index, by, n, again) => self.pass(*index, *by, *n, *again),
             Op::Freeze => self.freeze(),
             Op::Apply(epochs) => self.apply(*epochs),
+            Op::Budget(bytes) => self.keys.set_budget(*bytes),
             Op::Crash => self.crash(),
         }
     }
@@ -391,5 +395,25 @@ fn more_keys_than_a_page_become_due_in_order() {
     world.run(&Op::Pass(Index::EventTime, 300, 500, Some(0)));
     world.run(&Op::Crash);
     world.run(&Op::Pass(Index::EventTime, 650, 800, Some(40)));
+    world.end();
+}
+
+#[test]
+fn what_is_applied_leaves_memory_at_once_when_there_is_less_of_it() {
+    let mut world = World::new(None, false);
+    world.run(&Op::Budget(1_000_000));
+    world.run(&all(800, |key| Act::Touch(key as u8)));
+    let before = world.keys.bytes();
+    world.run(&Op::Budget(before / 4));
+    assert!(world.keys.is_full(), "what is not applied stays");
+    assert!(world.keys.is_pressed(), "and is to be applied");
+    world.run(&Op::Freeze);
+    world.run(&Op::Apply(1));
+    assert!(world.keys.bytes() < before / 4);
+    world.run(&Op::Budget(before));
+    world.run(&Op::Pass(Index::EventTime, 1, 500, None));
+    world.end();
+    world.run(&Op::Budget(before / 8));
+    assert!(!world.keys.is_full(), "{} bytes of {}", world.keys.bytes(), before / 8);
     world.end();
 }

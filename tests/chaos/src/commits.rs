@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rdkafka::message::Message;
 
-use crate::output::consumer;
+use crate::output::consumers;
 
 /// Kafka's topic of transactions, and its partitions in clusters of tests.
 const TOPIC: &str = "__transaction_state";
@@ -46,12 +46,14 @@ impl Commits {
     /// # Errors
     /// When librdkafka refuses.
     pub fn follow(brokers: &str) -> anyhow::Result<Self> {
-        let consumer = consumer(brokers, TOPIC, PARTITIONS, false)?;
+        let consumers = consumers(brokers, TOPIC, PARTITIONS, false)?;
         let (stop, known) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Known>>::default());
         let (stopped, into) = (stop.clone(), known.clone());
         let thread = std::thread::spawn(move || {
+            let wait = Duration::from_millis(5);
             while !stopped.load(Ordering::Relaxed) {
-                let Some(Ok(m)) = consumer.poll(Duration::from_millis(50)) else { continue };
+                let message = consumers.iter().find_map(|consumer| consumer.poll(wait));
+                let Some(Ok(m)) = message else { continue };
                 let id = m.key().and_then(transactional_id);
                 let (Some(id), Some(state)) = (id, m.payload().and_then(state)) else { continue };
                 let mut known = into.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,18 +22,36 @@ use crate::input::PARTITIONS;
 /// The topic that the pipeline writes.
 pub const TOPIC: &str = "out";
 
-/// A consumer of all partitions of a topic, from their beginnings, that is no member of any group.
+/// Consumers of the partitions of a topic, from their beginnings, that are no members of any group.
+///
+/// One for each partition: where some partitions of a topic have no leader yet when a broker is back,
+/// librdkafka 2.12 may crash on an answer that is about several (its issue 5280).
 ///
 /// # Errors
 /// When librdkafka refuses.
-pub fn consumer(
+pub fn consumers(
     brokers: &str,
     topic: &str,
     partitions: u32,
     committed: bool,
-) -> anyhow::Result<BaseConsumer> {
+) -> anyhow::Result<Vec<BaseConsumer>> {
+    let of = |partition: u32| {
+        let consumer = client(brokers, committed)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition.cast_signed(), Offset::Beginning)?;
+        consumer.assign(&list)?;
+        Ok(consumer)
+    };
+    (0..partitions).map(of).collect()
+}
+
+/// A consumer of nothing yet.
+///
+/// # Errors
+/// When librdkafka refuses.
+pub fn client(brokers: &str, committed: bool) -> anyhow::Result<BaseConsumer> {
     let isolation = if committed { "read_committed" } else { "read_uncommitted" };
-    let consumer: BaseConsumer = ClientConfig::new()
+    ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "chaos-reads")
         .set("enable.auto.commit", "false")
@@ -46,13 +64,7 @@ pub fn consumer(
         .set("fetch.wait.max.ms", "50")
         .set("log_level", "0")
         .create()
-        .context("a consumer can't be made")?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        list.add_partition_offset(topic, partition.cast_signed(), Offset::Beginning)?;
-    }
-    consumer.assign(&list)?;
-    Ok(consumer)
+        .context("a consumer can't be made")
 }
 
 /// Reads a topic of [`PARTITIONS`] up to where each partition ends once no transaction is open there.
@@ -66,14 +78,14 @@ pub fn everything(
     mut each: impl FnMut(i32, i64, Option<&[u8]>),
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    let consumer = consumer(brokers, topic, PARTITIONS, true)?;
-    let uncommitted = self::consumer(brokers, topic, 0, false)?;
+    let consumers = consumers(brokers, topic, PARTITIONS, true)?;
+    let (committed, uncommitted) = (client(brokers, true)?, client(brokers, false)?);
     for partition in 0..PARTITIONS.cast_signed() {
         loop {
             let end = |c: &BaseConsumer| {
                 c.fetch_watermarks(topic, partition, Duration::from_secs(5)).map(|(_, end)| end)
             };
-            if let (Ok(stable), Ok(end)) = (end(&consumer), end(&uncommitted))
+            if let (Ok(stable), Ok(end)) = (end(&committed), end(&uncommitted))
                 && stable == end
             {
                 break;
@@ -89,12 +101,14 @@ pub fn everything(
         if start.elapsed() > patience {
             bail!("{topic} was not read to its end within {patience:?}");
         }
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(m)) => each(m.partition(), m.offset(), m.payload()),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ended.insert(partition);
+        for consumer in &consumers {
+            match consumer.poll(Duration::from_millis(1)) {
+                Some(Ok(m)) => each(m.partition(), m.offset(), m.payload()),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ended.insert(partition);
+                }
+                Some(Err(_)) | None => {}
             }
-            Some(Err(_)) | None => {}
         }
     }
     Ok(())
@@ -114,14 +128,16 @@ impl Reader {
     /// # Errors
     /// When librdkafka refuses.
     pub fn start(brokers: &str) -> anyhow::Result<Self> {
-        let consumer = consumer(brokers, TOPIC, PARTITIONS, true)?;
+        let consumers = consumers(brokers, TOPIC, PARTITIONS, true)?;
         let (stop, progress) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Progress>>::default());
         let (stopped, into) = (stop.clone(), progress.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                // Errors are of brokers that are gone; it goes on when they are back.
-                if let Some(Ok(m)) = consumer.poll(Duration::from_millis(50)) {
-                    into.lock().unwrap_or_else(PoisonError::into_inner).take(m.payload());
+                for consumer in &consumers {
+                    // Errors are of brokers that are gone; it goes on when they are back.
+                    if let Some(Ok(m)) = consumer.poll(Duration::from_millis(5)) {
+                        into.lock().unwrap_or_else(PoisonError::into_inner).take(m.payload());
+                    }
                 }
             }
         });

@@ -128,6 +128,16 @@ impl Keys {
         changed || self.gone.holds(hash, key)
     }
 
+    /// From now on so many bytes of memory are for the keys. Called between two batches.
+    pub fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes;
+        self.barren = 0;
+        if self.is_full() {
+            // No batch would do it. What is left waits to be applied, and makes room when it is.
+            self.evict(usize::MAX);
+        }
+    }
+
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
         self.applied = self.applied.max(epoch);

@@ -361,6 +361,16 @@ impl Task {
         }
     }
 
+    /// From now on each keyed stage has so many bytes of memory for its keys. To be called between
+    /// two steps.
+    pub fn set_budget(&mut self, bytes: usize) {
+        for stage in self.stages_mut() {
+            if let Stage::Keyed(stage) = stage {
+                stage.keys.set_budget(bytes);
+            }
+        }
+    }
+
     /// Whether memory is short because too much waits to be applied.
     pub fn is_pressed(&self) -> bool {
         self.stages().any(|s| matches!(s, Stage::Keyed(s) if s.keys.is_pressed()))

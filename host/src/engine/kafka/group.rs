@@ -15,6 +15,7 @@ use super::setup::Setup;
 use super::standby;
 use super::units::Unit;
 use crate::engine::Error;
+use crate::engine::open::is_keyed;
 use crate::engine::worker::lock;
 
 /// How often the membership is served when nothing wakes it.
@@ -133,6 +134,7 @@ impl Group {
                         return Err(Error::Group { group, why });
                     }
                 }
+                divide(setup, &seats);
                 self.rebalances.store(lock(&self.membership).rebalances(), Ordering::Relaxed);
                 self.joined.store(true, Ordering::Relaxed);
             }
@@ -166,6 +168,22 @@ fn units_of(setup: &Setup<'_>, partitions: &[(String, u32)]) -> Vec<Unit> {
         known.then_some(Unit { component, partition: *partition })
     };
     partitions.iter().filter_map(of).collect()
+}
+
+/// Divides the memory for state among the tasks that are here.
+fn divide(setup: &Setup<'_>, seats: &[Seat]) {
+    let units = seats.iter().flat_map(|seat| &seat.units);
+    let here: usize = units.map(|unit| keyed_stages(setup, *unit)).sum();
+    let bytes = setup.prepared.pipeline.engine.cache_bytes as usize;
+    // Never less than if all of them were here.
+    setup.share.store((bytes / here.max(1)).max(setup.budget), Ordering::Relaxed);
+}
+
+/// How many keyed stages the tasks of a unit have.
+fn keyed_stages(setup: &Setup<'_>, unit: Unit) -> usize {
+    let subs = setup.components[unit.component].subs.iter().map(|sub| &setup.topology.subs[*sub]);
+    let here = subs.filter(|sub| unit.partition < sub.partitions);
+    here.flat_map(|sub| &sub.stages).filter(|stage| is_keyed(setup.prepared, **stage)).count()
 }
 
 /// Has the workers give units up, in whatever way, and waits until they have.

@@ -176,8 +176,7 @@ fn task(
     };
     let mut stages = Vec::new();
     for (node, index) in of.stages.iter().enumerate() {
-        let budget = budget - budget / 8;
-        stages.push(open_stage(prepared, *index, node as u16, budget, &cold, 1)?);
+        stages.push(open_stage(prepared, *index, node as u16, keys_of(budget), &cold, 1)?);
     }
     let layout = of.tasks[partition as usize].clone();
     let edges = layout.edges.iter().enumerate();
@@ -201,6 +200,11 @@ fn task(
         run.restore(saved);
     }
     Ok(OpenTask { run, file, partition, saved, inputs })
+}
+
+/// What of a stage's memory is for its keys: the rest is for the cache of the state file.
+pub(super) fn keys_of(budget: usize) -> usize {
+    budget - budget / 8
 }
 
 fn interrupted(what: &str) -> Error {

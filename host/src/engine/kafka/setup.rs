@@ -44,8 +44,10 @@ pub(super) struct Setup<'a> {
     pub(super) components: Vec<Component>,
     /// Where the records of each topic go.
     pub(super) ways: Vec<Ways>,
-    /// Bytes of memory for the state of a keyed stage of a task.
+    /// Bytes of memory for the state of a keyed stage of a task, if all tasks were here.
     pub(super) budget: usize,
+    /// The same for the tasks that are here.
+    pub(super) share: AtomicUsize,
     pub(super) admin: Admin,
     pub(super) open_files: OpenFiles,
     pub(super) progress: Arc<Progress>,
@@ -111,6 +113,7 @@ impl<'a> Setup<'a> {
             components,
             ways,
             budget,
+            share: AtomicUsize::new(budget),
             admin,
             open_files: OpenFiles::default(),
             progress: options.progress.clone(),

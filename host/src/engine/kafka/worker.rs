@@ -93,6 +93,8 @@ pub(super) struct Worker<'scope, 'env> {
     read: Arc<Progress>,
     /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
     standing: usize,
+    /// Bytes of memory that a keyed stage of its tasks has.
+    share: usize,
 }
 
 impl<'scope, 'env> Worker<'scope, 'env> {
@@ -132,6 +134,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             told: Instant::now(),
             read: Arc::default(),
             standing: 2,
+            share: setup.budget,
         })
     }
 
@@ -180,6 +183,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
 
     fn round(&mut self) -> Result<(), Error> {
         self.obey()?;
+        self.divide();
         if self.told.elapsed() >= INTERVAL {
             self.tell();
         }
@@ -260,6 +264,18 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(())
     }
 
+    /// Gives its tasks what memory they have now.
+    fn divide(&mut self) {
+        let share = self.setup.share.load(Ordering::Relaxed);
+        if share == std::mem::replace(&mut self.share, share) {
+            return;
+        }
+        for assigned in self.units.values_mut() {
+            let Assigned::Open(tasks) = assigned else { continue };
+            tasks.iter_mut().for_each(|task| task.run.task.set_budget(open::keys_of(share)));
+        }
+    }
+
     /// Opens a unit's tasks in the background.
     fn open(&mut self, unit: Unit) {
         self.openings += 1;
@@ -297,6 +313,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut tasks = Vec::new();
             for OpenTask { mut run, file, partition, saved, .. } in opened {
                 run.progress = self.read.clone();
+                run.task.set_budget(open::keys_of(self.share));
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
                 let (epoch, touched, applied) = (1, false, 0);
                 let trim = Trim::new(saved.as_ref().map_or(0, Saved::logged));

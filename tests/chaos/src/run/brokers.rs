@@ -40,7 +40,7 @@ impl Run {
     /// # Panics
     /// When that takes too long.
     pub fn await_in_sync(&mut self) {
-        let client = output::consumer(&self.cluster.bootstrap(), output::TOPIC, 0, false);
+        let client = output::client(&self.cluster.bootstrap(), false);
         let (client, start) = (self.expect(client), Instant::now());
         loop {
             let behind = match client.fetch_metadata(None, Duration::from_secs(5)) {
