@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::output::consumers;
+use crate::output::{consumers, poll};
 
 /// Kafka's topic of transactions, and its partitions in clusters of tests.
 const TOPIC: &str = "__transaction_state";
@@ -50,12 +49,10 @@ impl Commits {
         let (stop, known) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Known>>::default());
         let (stopped, into) = (stop.clone(), known.clone());
         let thread = std::thread::spawn(move || {
-            let wait = Duration::from_millis(5);
-            while !stopped.load(Ordering::Relaxed) {
-                let message = consumers.iter().find_map(|consumer| consumer.poll(wait));
-                let Some(Ok(m)) = message else { continue };
+            let take = |m: &BorrowedMessage<'_>| {
                 let id = m.key().and_then(transactional_id);
-                let (Some(id), Some(state)) = (id, m.payload().and_then(state)) else { continue };
+                let state = m.payload().and_then(state);
+                let (Some(id), Some(state)) = (id, state) else { return };
                 let mut known = into.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = known.entry(id).or_default();
                 match state {
@@ -66,6 +63,10 @@ impl Commits {
                     }
                     _ => {}
                 }
+            };
+            while !stopped.load(Ordering::Relaxed) {
+                // Errors are of brokers that are gone, or of a topic that is still to come.
+                poll(&consumers, |polled| polled.iter().for_each(&take));
             }
         });
         Ok(Self { stop, known, thread: Some(thread) })

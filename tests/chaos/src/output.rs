@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::check::Progress;
@@ -21,6 +21,9 @@ use crate::input::PARTITIONS;
 
 /// The topic that the pipeline writes.
 pub const TOPIC: &str = "out";
+
+/// How much is taken of one partition before it is the next one's turn.
+const AT_ONCE: usize = 1_000;
 
 /// Consumers of the partitions of a topic, from their beginnings, that are no members of any group.
 ///
@@ -67,6 +70,21 @@ pub fn client(brokers: &str, committed: bool) -> anyhow::Result<BaseConsumer> {
         .context("a consumer can't be made")
 }
 
+/// Takes what has come for any of the consumers; waits a moment when that is nothing.
+pub fn poll(consumers: &[BaseConsumer], mut take: impl FnMut(KafkaResult<BorrowedMessage<'_>>)) {
+    let mut came = false;
+    for consumer in consumers {
+        for _ in 0..AT_ONCE {
+            let Some(polled) = consumer.poll(Duration::ZERO) else { break };
+            came = true;
+            take(polled);
+        }
+    }
+    if !came {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Reads a topic of [`PARTITIONS`] up to where each partition ends once no transaction is open there.
 ///
 /// # Errors
@@ -101,15 +119,13 @@ pub fn everything(
         if start.elapsed() > patience {
             bail!("{topic} was not read to its end within {patience:?}");
         }
-        for consumer in &consumers {
-            match consumer.poll(Duration::from_millis(1)) {
-                Some(Ok(m)) => each(m.partition(), m.offset(), m.payload()),
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    ended.insert(partition);
-                }
-                Some(Err(_)) | None => {}
+        poll(&consumers, |polled| match polled {
+            Ok(m) => each(m.partition(), m.offset(), m.payload()),
+            Err(KafkaError::PartitionEOF(partition)) => {
+                ended.insert(partition);
             }
-        }
+            Err(_) => {}
+        });
     }
     Ok(())
 }
@@ -133,12 +149,12 @@ impl Reader {
         let (stopped, into) = (stop.clone(), progress.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                for consumer in &consumers {
-                    // Errors are of brokers that are gone; it goes on when they are back.
-                    if let Some(Ok(m)) = consumer.poll(Duration::from_millis(5)) {
+                // Errors are of brokers that are gone; it goes on when they are back.
+                poll(&consumers, |polled| {
+                    if let Ok(m) = polled {
                         into.lock().unwrap_or_else(PoisonError::into_inner).take(m.payload());
                     }
-                }
+                });
             }
         });
         Ok(Self { stop, progress, thread: Some(thread) })
