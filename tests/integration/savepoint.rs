@@ -155,16 +155,22 @@ fn a_pipeline_goes_on_from_a_savepoint_as_if_nothing_had_happened_since() {
     assert_eq!(again, one, "numbers that come from the same savepoint");
 }
 
+/// Has an instance process some numbers and end; gives how many.
+fn run_for_a_while(world: &World) -> u64 {
+    let feed = Feed::start(world, 1_000);
+    std::thread::sleep(Duration::from_millis(500));
+    let total = feed.end();
+    let instance = world.start("a", &[]);
+    wait_for(world, total);
+    instance.end();
+    total
+}
+
 #[test]
 fn a_savepoint_of_a_stopped_pipeline_leaves_nothing_to_be_done_again() {
     let Some(world) = world("a_savepoint_of_a_stopped") else { return };
     refused(&savepoint(&world, "create", &[]), &["group ledger has no state", "run the pipeline"]);
-    let feed = Feed::start(&world, 1_000);
-    std::thread::sleep(Duration::from_millis(500));
-    let total = feed.end();
-    let instance = world.start("a", &[]);
-    wait_for(&world, total);
-    instance.end();
+    let total = run_for_a_while(&world);
     let text = stdout_of(savepoint(&world, "create", &["--name", "end", "--json"]));
     let made: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&made["name"], &made["group"]), (&"end".into(), &"ledger".into()));
@@ -189,12 +195,7 @@ fn a_savepoint_of_a_stopped_pipeline_leaves_nothing_to_be_done_again() {
 #[test]
 fn what_can_not_be_restored_is_said_and_half_a_restore_never_runs() {
     let Some(world) = world("what_can_not_be_restored") else { return };
-    let feed = Feed::start(&world, 1_000);
-    std::thread::sleep(Duration::from_millis(500));
-    let total = feed.end();
-    let instance = world.start("a", &[]);
-    wait_for(&world, total);
-    instance.end();
+    let total = run_for_a_while(&world);
     stdout_of(savepoint(&world, "create", &["--name", "end"]));
 
     let renamed = PIPELINE.replace("stage.ledger", "stage.book");

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
+use super::Turns;
 use anyhow::Context as _;
 use wasmill_abi::{Headers, WATERMARK_START};
-use wasmill_core::murmur;
 use wasmill_log::{Error, Log, Options, Partition, Records, TopicOptions};
 
 use crate::command::data_dir;
@@ -28,8 +28,7 @@ pub type Header = (String, Option<Vec<u8>>);
 pub struct Appender {
     log: Log,
     partitions: Vec<Open>,
-    /// Where the next record without a key goes.
-    next: usize,
+    turns: Turns,
     /// How many records were pushed.
     records: u64,
 }
@@ -72,7 +71,7 @@ impl Appender {
             Ok(Open { partition, records: Records::default(), bytes: 0 })
         };
         let partitions = (0..partitions).map(open).collect::<Result<_, Error>>()?;
-        Ok(Self { log, partitions, next: 0, records: 0 })
+        Ok(Self { log, partitions, turns: Turns::default(), records: 0 })
     }
 
     /// How many partitions the topic has.
@@ -97,14 +96,8 @@ impl Appender {
         timestamp_ms: i64,
         headers: &[Header],
     ) -> anyhow::Result<()> {
-        let count = self.partitions.len();
-        let index = if let Some(key) = key {
-            murmur::partition(key, count as u32) as usize
-        } else {
-            self.next = (self.next + 1) % count;
-            (self.next + count - 1) % count
-        };
-        let open = &mut self.partitions[index];
+        let partition = self.turns.partition(key, self.partitions.len() as u32);
+        let open = &mut self.partitions[partition as usize];
         open.push(key, value, timestamp_ms, headers);
         self.records += 1;
         if open.bytes >= FRAME_BYTES {

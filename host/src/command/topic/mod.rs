@@ -11,6 +11,30 @@ mod write;
 
 use std::process::ExitCode;
 
+use wasmill_core::murmur;
+
+/// Which partition a record goes to: that of its key, as Kafka's Java client chooses it; records
+/// without a key go to the partitions in turn.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Whose turn it is, as a count that goes round.
+    next: u32,
+}
+
+impl Turns {
+    /// The partition of a record with this key, of `partitions`, which are at least 1.
+    fn partition(&mut self, key: Option<&[u8]>, partitions: u32) -> u32 {
+        match key {
+            Some(key) => murmur::partition(key, partitions),
+            None => {
+                let partition = self.next % partitions;
+                self.next = partition + 1;
+                partition
+            }
+        }
+    }
+}
+
 /// Looks at topics, of the embedded log or of Kafka, and writes into them
 #[derive(Debug, clap::Args)]
 pub struct Args {

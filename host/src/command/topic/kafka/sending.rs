@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use wasmill_core::murmur;
 use wasmill_kafka::{Admin, CommitError, PartitionOffsets, Producer, Record, TopicSpec};
 
 use super::{Cluster, TIMEOUT};
+use crate::command::topic::Turns;
 use crate::command::topic::appender::Header;
 
 /// librdkafka's setting for how long brokers leave a transaction open that nobody ends.
@@ -95,7 +95,7 @@ impl Target {
             name: self.topic,
             topic,
             partitions: self.partitions,
-            next: 0,
+            turns: Turns::default(),
             records: 0,
             committed: 0,
             undecided: false,
@@ -112,8 +112,7 @@ pub struct Sender {
     name: String,
     topic: wasmill_kafka::Topic,
     partitions: u32,
-    /// Where the next record without a key goes.
-    next: u32,
+    turns: Turns,
     /// How many records were pushed.
     records: u64,
     /// How many of them are committed.
@@ -152,12 +151,7 @@ impl Sender {
         }
         check_time(timestamp_ms)?;
         self.producer.begin().map_err(explained)?;
-        let partition = if let Some(key) = key {
-            murmur::partition(key, self.partitions)
-        } else {
-            self.next = (self.next + 1) % self.partitions;
-            (self.next + self.partitions - 1) % self.partitions
-        };
+        let partition = self.turns.partition(key, self.partitions);
         let (topic, timestamp) = (self.topic, Some(timestamp_ms));
         let record = Record { topic, partition, key, value, timestamp };
         let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use wasmill_kafka::{CommitError, Delivered, NO_HEADERS, Offsets, Producer, Record, Ticket};
+use wasmill_kafka::{
+    CommitError, Delivered, NO_HEADERS, NotAMember, Offsets, Producer, Record, Ticket,
+};
 use wasmill_pipeline::plan::InputFrom;
 
 use super::{Assigned, Live, Worker, begin};
@@ -52,8 +54,7 @@ impl Worker<'_, '_> {
             return Ok(());
         }
         if let Err(e) = self.group.metadata() {
-            tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
-            return self.roll_back();
+            return self.expelled(&e);
         }
         begin(&mut self.producer)?;
         if !self.setup.exactly_once {
@@ -101,10 +102,7 @@ impl Worker<'_, '_> {
         self.producer.drain().map_err(Error::Commit)?;
         let group = match self.group.metadata() {
             Ok(group) => group,
-            Err(e) => {
-                tracing::warn!(worker = self.name, "what was not committed is dropped: {e}");
-                return self.roll_back();
-            }
+            Err(e) => return self.expelled(&e),
         };
         let mut result = self.producer.commit(&offsets, &group);
         while let Err(CommitError::Undecided { why }) = &result {
@@ -128,6 +126,12 @@ impl Worker<'_, '_> {
                 self.roll_back()
             }
         }
+    }
+
+    /// Drops what can't be committed, as there is no membership to check it against.
+    fn expelled(&mut self, why: &NotAMember) -> Result<(), Error> {
+        tracing::warn!(worker = self.name, "what was not committed is dropped: {why}");
+        self.roll_back()
     }
 
     /// Has what was committed applied, and what it makes needless dropped.
