@@ -225,6 +225,24 @@ fn offsets_that_are_gone_are_an_error_unless_the_source_says_otherwise() {
 }
 
 #[test]
+fn records_that_the_pipeline_wrote_for_itself_and_that_are_missing_end_the_run() {
+    let Some(world) = from_file("records_for_itself") else { return };
+    let mut command = world.command("run", "data", &MANY_COMMITS);
+    let died = command.env("WASMILL_CRASH_AT", "after-commit:3").output().unwrap();
+    assert!(!died.status.success());
+    let frames = "visits-clean-frames";
+    assert!(world.admin().list_topics("visits-").unwrap().iter().any(|topic| topic == frames));
+    // One more in each partition, which is surely not read yet.
+    world.produce(frames, 3, lines(3));
+    let admin = world.admin();
+    let ends = (0..3).map(|p| admin.offsets(frames, p).unwrap().end).collect::<Vec<_>>();
+    (0..3).zip(&ends).for_each(|(p, end)| admin.delete_records(frames, p, *end).unwrap());
+    let error = error_of(&world.wasmill("run", "data", &[]));
+    assert!(error.contains(frames) && error.contains("is gone"), "{error}");
+    assert!(ends.iter().any(|end| error.contains(&end.to_string())), "{error}");
+}
+
+#[test]
 fn a_data_directory_belongs_to_one_process_and_one_group() {
     let Some(world) = World::new("a_data_directory", FROM_TOPIC) else { return };
     world.produce("lines", 2, lines(10));

@@ -24,6 +24,7 @@ pub mod instance;
 pub mod output;
 pub mod random;
 pub mod run;
+mod standing;
 
 pub use run::{Options, Run};
 

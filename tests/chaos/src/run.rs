@@ -22,6 +22,7 @@ use crate::input::{self, PARTITIONS};
 use crate::instance::{Instance, Start};
 use crate::output::{self, Reader};
 use crate::random::{Random, seed};
+use crate::standing;
 
 /// How long nothing may come out before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -341,10 +342,10 @@ impl Run {
         }
     }
 
-    /// The ends of what the instances have said.
+    /// How topics stand, and the ends of what the instances have said.
     fn tails(&self) -> String {
         let tails: Vec<_> = self.instances.iter().map(Instance::tail).collect();
-        tails.join("\n")
+        format!("{}{}", standing::describe(&self.cluster.bootstrap()), tails.join("\n"))
     }
 
     /// Kills an instance (SIGKILL); says whether it had committed since it was started.

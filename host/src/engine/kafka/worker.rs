@@ -85,7 +85,10 @@ pub(super) struct Worker<'scope, 'env> {
     openings: u64,
     apply: Sender<Job>,
     needless: Sender<Needless>,
+    /// When the last commit began.
     last_commit: Instant,
+    /// Until when there is time for what waits to be worked on, before the next one.
+    work_until: Instant,
     shown: figures::Worker,
     /// When that was last brought up to date.
     told: Instant,
@@ -95,6 +98,8 @@ pub(super) struct Worker<'scope, 'env> {
     standing: usize,
     /// Bytes of memory that a keyed stage of its tasks has.
     share: usize,
+    /// Where a topic of the pipeline's own began too late the last time, if no commit came since.
+    gone: Option<(String, u32, i64)>,
 }
 
 impl<'scope, 'env> Worker<'scope, 'env> {
@@ -130,11 +135,13 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             apply,
             needless,
             last_commit: Instant::now(),
+            work_until: Instant::now(),
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
             read: Arc::default(),
             standing: 2,
             share: setup.budget,
+            gone: None,
         })
     }
 
@@ -172,13 +179,24 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
                 self.roll_back()
             }
-            Err(Error::Kafka(e)) if passes(&e) => {
+            Err(Error::Kafka(e)) if passes(&e) || self.was_read_by_others(&e) => {
                 tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
                 std::thread::sleep(RETRY);
                 self.roll_back()
             }
             result => result,
         }
+    }
+
+    /// Whether records that the pipeline wrote for itself are gone because others had this worker's
+    /// tasks meanwhile, read them and deleted them: then the last commit is further on. Where it is
+    /// not, they are missing.
+    fn was_read_by_others(&mut self, error: &wasmill_kafka::Error) -> bool {
+        let wasmill_kafka::Error::OffsetGone { topic, partition, offset, .. } = error else {
+            return false;
+        };
+        let now = (topic.clone(), *partition, *offset);
+        self.setup.is_frames(topic) && self.gone.replace(now.clone()) != Some(now)
     }
 
     fn round(&mut self) -> Result<(), Error> {
@@ -189,7 +207,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         self.take_opened()?;
         let worked = self.work_on_tasks()?;
-        if self.last_commit.elapsed() >= self.setup.interval {
+        if Instant::now() >= self.due()
+            || !worked && self.last_commit.elapsed() >= self.setup.interval
+        {
             self.commit()?;
             self.stand();
         }
@@ -201,9 +221,15 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(())
     }
 
+    /// When it is time for a commit although work may wait.
+    fn due(&self) -> Instant {
+        self.work_until.max(self.last_commit + self.setup.interval)
+    }
+
     /// Does some work on every task. Returns whether there was any.
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
         let mut worked = false;
+        let due = self.due();
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
@@ -227,7 +253,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     task.touched = true;
                     worked = true;
                     self.setup.first.get_or_init(|| self.setup.began.elapsed());
-                    if self.last_commit.elapsed() >= self.setup.interval {
+                    if Instant::now() >= due {
                         break;
                     }
                 }

@@ -41,8 +41,16 @@ impl Worker<'_, '_> {
         self.producer.drain().map_err(Error::Commit)
     }
 
-    /// Commits what all tasks have done.
+    /// Commits what all tasks have done. Where commits take longer than what is between them, as much
+    /// time goes to work as to commits, so that what waits does not grow while little is done.
     pub(super) fn commit(&mut self) -> Result<(), Error> {
+        let result = self.commit_now();
+        let took = self.last_commit.elapsed();
+        self.work_until = Instant::now() + took.min(self.setup.interval);
+        result
+    }
+
+    fn commit_now(&mut self) -> Result<(), Error> {
         let pressed = |t: &Live| t.run.task.is_pressed();
         let live = self.units.values().filter_map(|a| match a {
             Assigned::Open(tasks) => Some(tasks),
@@ -113,6 +121,7 @@ impl Worker<'_, '_> {
             Ok(delivered) => {
                 failpoint::at(failpoint::AFTER_COMMIT);
                 self.committed(frozen, &delivered);
+                self.gone = None;
                 for (topic, partition, before) in read {
                     let _ = self.needless.send(Needless { topic, partition, before });
                 }
