@@ -302,7 +302,8 @@ impl Producer {
     /// does this too.
     ///
     /// # Errors
-    /// [`CommitError::Abortable`] when a record could not be delivered, or not in time.
+    /// [`CommitError::Undelivered`] when a record was not delivered in time, another [`CommitError`] when
+    /// it could not be.
     pub fn drain(&mut self) -> Result<(), CommitError> {
         self.drain_until(Instant::now() + self.timeout)
     }
@@ -322,7 +323,7 @@ impl Producer {
         }
         match self.handle.outstanding() {
             0 => Ok(()),
-            count => Err(CommitError::Abortable {
+            count => Err(CommitError::Undelivered {
                 why: format!("{count} records were not delivered within {:?}", self.timeout),
             }),
         }

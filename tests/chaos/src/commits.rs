@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::output::{consumers, poll};
+use crate::output::{PAUSE, consumer};
 
 /// Kafka's topic of transactions, and its partitions in clusters of tests.
 const TOPIC: &str = "__transaction_state";
@@ -45,7 +45,7 @@ impl Commits {
     /// # Errors
     /// When librdkafka refuses.
     pub fn follow(brokers: &str) -> anyhow::Result<Self> {
-        let consumers = consumers(brokers, TOPIC, PARTITIONS, false)?;
+        let consumer = consumer(brokers, TOPIC, PARTITIONS, false)?;
         let (stop, known) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Known>>::default());
         let (stopped, into) = (stop.clone(), known.clone());
         let thread = std::thread::spawn(move || {
@@ -66,7 +66,9 @@ impl Commits {
             };
             while !stopped.load(Ordering::Relaxed) {
                 // Errors are of brokers that are gone, or of a topic that is still to come.
-                poll(&consumers, |polled| polled.iter().for_each(&take));
+                if let Some(Ok(m)) = consumer.poll(PAUSE) {
+                    take(&m);
+                }
             }
         });
         Ok(Self { stop, known, thread: Some(thread) })

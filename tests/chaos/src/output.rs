@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::check::Progress;
@@ -21,31 +21,26 @@ use crate::input::PARTITIONS;
 
 /// The topic that the pipeline writes.
 pub const TOPIC: &str = "out";
+/// How long one wait for a record takes at most.
+pub const PAUSE: Duration = Duration::from_millis(50);
 
-/// How much is taken of one partition before it is the next one's turn.
-const AT_ONCE: usize = 1_000;
-
-/// Consumers of the partitions of a topic, from their beginnings, that are no members of any group.
-///
-/// One for each partition: where some partitions of a topic have no leader yet when a broker is back,
-/// librdkafka 2.12 may crash on an answer that is about several (its issue 5280).
+/// A consumer of all partitions of a topic, from their beginnings, that is no member of any group.
 ///
 /// # Errors
 /// When librdkafka refuses.
-pub fn consumers(
+pub fn consumer(
     brokers: &str,
     topic: &str,
     partitions: u32,
     committed: bool,
-) -> anyhow::Result<Vec<BaseConsumer>> {
-    let of = |partition: u32| {
-        let consumer = client(brokers, committed)?;
-        let mut list = TopicPartitionList::new();
+) -> anyhow::Result<BaseConsumer> {
+    let consumer = client(brokers, committed)?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
         list.add_partition_offset(topic, partition.cast_signed(), Offset::Beginning)?;
-        consumer.assign(&list)?;
-        Ok(consumer)
-    };
-    (0..partitions).map(of).collect()
+    }
+    consumer.assign(&list)?;
+    Ok(consumer)
 }
 
 /// A consumer of nothing yet.
@@ -70,21 +65,6 @@ pub fn client(brokers: &str, committed: bool) -> anyhow::Result<BaseConsumer> {
         .context("a consumer can't be made")
 }
 
-/// Takes what has come for any of the consumers; waits a moment when that is nothing.
-pub fn poll(consumers: &[BaseConsumer], mut take: impl FnMut(KafkaResult<BorrowedMessage<'_>>)) {
-    let mut came = false;
-    for consumer in consumers {
-        for _ in 0..AT_ONCE {
-            let Some(polled) = consumer.poll(Duration::ZERO) else { break };
-            came = true;
-            take(polled);
-        }
-    }
-    if !came {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Reads a topic of [`PARTITIONS`] up to where each partition ends once no transaction is open there.
 ///
 /// # Errors
@@ -96,7 +76,7 @@ pub fn everything(
     mut each: impl FnMut(i32, i64, Option<&[u8]>),
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    let consumers = consumers(brokers, topic, PARTITIONS, true)?;
+    let consumer = consumer(brokers, topic, PARTITIONS, true)?;
     let (committed, uncommitted) = (client(brokers, true)?, client(brokers, false)?);
     for partition in 0..PARTITIONS.cast_signed() {
         loop {
@@ -119,13 +99,13 @@ pub fn everything(
         if start.elapsed() > patience {
             bail!("{topic} was not read to its end within {patience:?}");
         }
-        poll(&consumers, |polled| match polled {
-            Ok(m) => each(m.partition(), m.offset(), m.payload()),
-            Err(KafkaError::PartitionEOF(partition)) => {
+        match consumer.poll(PAUSE) {
+            Some(Ok(m)) => each(m.partition(), m.offset(), m.payload()),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
                 ended.insert(partition);
             }
-            Err(_) => {}
-        });
+            Some(Err(_)) | None => {}
+        }
     }
     Ok(())
 }
@@ -144,17 +124,15 @@ impl Reader {
     /// # Errors
     /// When librdkafka refuses.
     pub fn start(brokers: &str) -> anyhow::Result<Self> {
-        let consumers = consumers(brokers, TOPIC, PARTITIONS, true)?;
+        let consumer = consumer(brokers, TOPIC, PARTITIONS, true)?;
         let (stop, progress) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Progress>>::default());
         let (stopped, into) = (stop.clone(), progress.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 // Errors are of brokers that are gone; it goes on when they are back.
-                poll(&consumers, |polled| {
-                    if let Ok(m) = polled {
-                        into.lock().unwrap_or_else(PoisonError::into_inner).take(m.payload());
-                    }
-                });
+                if let Some(Ok(m)) = consumer.poll(PAUSE) {
+                    into.lock().unwrap_or_else(PoisonError::into_inner).take(m.payload());
+                }
             }
         });
         Ok(Self { stop, progress, thread: Some(thread) })

@@ -14,6 +14,14 @@ pub enum CommitError {
         /// What Kafka or librdkafka says.
         why: String,
     },
+    /// Nothing is committed: a record was not delivered in time. Make the producer anew, which aborts,
+    /// and read again what was not committed: what librdkafka knows of the brokers may be wrong, and
+    /// stay so (its issue 5430).
+    #[error("{why}")]
+    Undelivered {
+        /// The topic, the partition and what librdkafka says.
+        why: String,
+    },
     /// Nothing is committed: this worker is not the owner of its partitions any more. Abort, close
     /// the tasks, and see what [`crate::Membership::poll`] says.
     #[error("the group has moved on without this worker, nothing is committed: {why}")]
@@ -83,6 +91,8 @@ impl CommitError {
             Self::Fenced { why }
         } else if is_refused(code) {
             Self::Refused { why }
+        } else if code == RDKafkaErrorCode::MessageTimedOut {
+            Self::Undelivered { why }
         } else {
             Self::Abortable { why }
         }
@@ -144,7 +154,8 @@ mod tests {
         let delivery = |code| CommitError::of_delivery("t", 3, code, "why".to_owned());
         let why = || "t/3: a record was not delivered: why".to_owned();
         assert_eq!(delivery(E::MessageSizeTooLarge), CommitError::Refused { why: why() });
-        assert_eq!(delivery(E::MessageTimedOut), CommitError::Abortable { why: why() });
+        assert_eq!(delivery(E::MessageTimedOut), CommitError::Undelivered { why: why() });
+        assert_eq!(delivery(E::PurgeQueue), CommitError::Abortable { why: why() });
         assert_eq!(delivery(E::Fenced), CommitError::Fenced { why: why() });
         let why = || "why".to_owned();
         assert_eq!(judged(E::Fatal, true, true), CommitError::Fatal { why: why() });

@@ -96,7 +96,7 @@ fn a_broker_that_dies_and_comes_back_loses_nothing_that_is_committed() {
             }
             match producer.commit_records() {
                 Ok(_) => break,
-                Err(CommitError::Abortable { .. }) => {
+                Err(CommitError::Abortable { .. } | CommitError::Undelivered { .. }) => {
                     // A new producer with the same id aborts what this one can't.
                     if producer.abort().is_err() {
                         producer = Producer::connect(&corner.settings, test, TIMEOUT).unwrap();

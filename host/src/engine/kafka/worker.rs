@@ -100,6 +100,8 @@ pub(super) struct Worker<'scope, 'env> {
     share: usize,
     /// Where a topic of the pipeline's own began too late the last time, if no commit came since.
     gone: Option<(String, u32, i64)>,
+    /// Whether the producer is to be made anew, whatever it can still do.
+    distrusted: bool,
 }
 
 impl<'scope, 'env> Worker<'scope, 'env> {
@@ -142,6 +144,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             standing: 2,
             share: setup.budget,
             gone: None,
+            distrusted: false,
         })
     }
 
@@ -177,6 +180,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         match result {
             Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
                 tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                self.distrusted |= matches!(e, CommitError::Undelivered { .. });
                 self.roll_back()
             }
             Err(Error::Kafka(e)) if passes(&e) || self.was_read_by_others(&e) => {
@@ -435,6 +439,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     }
 
     fn abort(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.distrusted) {
+            return self.renew();
+        }
         match self.producer.abort() {
             Ok(()) => Ok(()),
             Err(why) => {

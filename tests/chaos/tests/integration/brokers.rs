@@ -5,7 +5,6 @@ use std::time::Duration;
 use wasmill_chaos::{Options, Run, scaled};
 
 #[test]
-#[ignore = "librdkafka 2.12 may crash when a broker comes back (its number 5280): make chaos"]
 fn the_only_broker_may_be_killed_and_started_again_under_load() {
     let Some(mut run) = Run::start("broker-restarts", Options::default()) else { return };
     let goal = scaled(4, 30);

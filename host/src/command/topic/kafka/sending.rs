@@ -233,7 +233,7 @@ impl Sender {
 /// Why nothing was committed, without what that means for a program.
 fn explained(error: CommitError) -> anyhow::Error {
     match error {
-        CommitError::Abortable { why } => anyhow!(why),
+        CommitError::Abortable { why } | CommitError::Undelivered { why } => anyhow!(why),
         other => other.into(),
     }
 }

@@ -132,6 +132,7 @@ impl Worker<'_, '_> {
             Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
             Err(why) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
+                self.distrusted |= matches!(why, CommitError::Undelivered { .. });
                 self.roll_back()
             }
         }
