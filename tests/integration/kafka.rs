@@ -103,10 +103,12 @@ fn state_that_is_gone_is_restored_from_the_changelog() {
 fn at_least_once_loses_nothing() {
     let Some(world) = from_file("at_least_once") else { return };
     let expected = world.expected(&OUTPUTS, &[]);
-    let set = ["--set", "kafka.guarantee=at-least-once", "--set", "engine.batch-records=50"];
-    let mut command = world.command("run", "data", &set);
-    let output = command.env("WASMILL_CRASH_AT", "before-commit:3").output().unwrap();
-    assert!(!output.status.success());
+    let set = [&MANY_COMMITS[..], &["--set", "kafka.guarantee=at-least-once"]].concat();
+    for instant in ["before-commit:3", "after-commit:2", "before-commit:1", "after-commit:4"] {
+        let mut command = world.command("run", "data", &set);
+        let output = command.env("WASMILL_CRASH_AT", instant).output().unwrap();
+        assert!(!output.status.success(), "{instant}");
+    }
     assert_eq!(world.run("data", &set)["complete"], true);
     // A record that is processed twice counts twice in its session; but none is missing.
     let lines = |records: &[Record]| -> BTreeSet<String> {
@@ -228,11 +230,11 @@ fn offsets_that_are_gone_are_an_error_unless_the_source_says_otherwise() {
 fn records_that_the_pipeline_wrote_for_itself_and_that_are_missing_end_the_run() {
     let Some(world) = from_file("records_for_itself") else { return };
     let mut command = world.command("run", "data", &MANY_COMMITS);
-    let died = command.env("WASMILL_CRASH_AT", "after-commit:3").output().unwrap();
+    let died = command.env("WASMILL_CRASH_AT", "after-commit:8").output().unwrap();
     assert!(!died.status.success());
     let frames = "visits-clean-frames";
     assert!(world.admin().list_topics("visits-").unwrap().iter().any(|topic| topic == frames));
-    // One more in each partition, which is surely not read yet.
+    // It has read some of them; one more in each partition is surely not read yet.
     world.produce(frames, 3, lines(3));
     let admin = world.admin();
     let ends = (0..3).map(|p| admin.offsets(frames, p).unwrap().end).collect::<Vec<_>>();

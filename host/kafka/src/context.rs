@@ -2,7 +2,7 @@
 //! is decided in them, and every text is scrubbed of secrets.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     /// The last error that is not about one request.
     error: Mutex<Option<String>>,
     deliveries: Mutex<Deliveries>,
+    /// How many delivery reports came for each of two lots.
+    reports: [AtomicU64; 2],
 }
 
 /// What the group asks of a member.
@@ -60,6 +62,7 @@ impl Context {
             stats: Mutex::default(),
             error: Mutex::default(),
             deliveries: Mutex::default(),
+            reports: Default::default(),
         }
     }
 
@@ -91,6 +94,16 @@ impl Context {
         lock(&self.deliveries).tracked.push((ticket, offset));
     }
 
+    /// A report came for a record of this lot, whatever it says.
+    pub(crate) fn reported(&self, lot: usize) {
+        self.reports[lot].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many reports came for the records of this lot.
+    pub(crate) fn reports(&self, lot: usize) -> u64 {
+        self.reports[lot].load(Ordering::Relaxed)
+    }
+
     pub(crate) fn delivery_failed(
         &self,
         topic: &str,
@@ -104,6 +117,10 @@ impl Context {
 
     pub(crate) fn has_failed_delivery(&self) -> bool {
         lock(&self.deliveries).failure.is_some()
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<(String, i32, RDKafkaErrorCode, String)> {
+        lock(&self.deliveries).failure.take()
     }
 
     pub(crate) fn take_deliveries(&self) -> Deliveries {

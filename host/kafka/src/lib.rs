@@ -34,6 +34,6 @@ pub use restore::{Progress, Source, read_to_end};
 pub use settings::{Error as SettingsError, Settings};
 pub use stats::{BrokerStats, PartitionStats, Stats};
 pub use transactions::{
-    CommitError, Delivered, NO_HEADERS, Offsets, Producer, Record, Ticket, Topic,
+    CommitError, Delivered, Lot, NO_HEADERS, Offsets, Producer, Record, Ticket, Topic,
 };
 pub use wake::Waker;

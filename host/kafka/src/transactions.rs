@@ -16,7 +16,7 @@ use crate::client::{created, left, number};
 use crate::context::Context;
 use crate::membership::GroupMetadata;
 use crate::native::Failure;
-use crate::native::producer::{Handle, HeaderList, Parts};
+use crate::native::producer::{Handle, HeaderList, Label, Parts};
 use crate::settings::Role;
 use crate::{Error, Settings, Stats};
 
@@ -33,6 +33,10 @@ pub struct Producer {
     topics: HashMap<String, Topic>,
     names: Vec<String>,
     tickets: usize,
+    /// The lot that is being sent, and how many records were sent of it and of the one before, by
+    /// the last bit of its number.
+    lot: usize,
+    sent: [u64; 2],
     since_poll: u32,
     open: bool,
     /// What a commit that is not decided yet has still to do.
@@ -66,6 +70,10 @@ pub struct Record<'a> {
 /// A record whose offset is told at the commit; counts from 0 in each transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub usize);
+
+/// Records that were sent one after the other, see [`Producer::cut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lot(usize);
 
 /// What a commit has brought about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -157,6 +165,8 @@ impl Producer {
             topics: HashMap::new(),
             names: Vec::new(),
             tickets: 0,
+            lot: 0,
+            sent: [0; 2],
             since_poll: 0,
             open: false,
             undecided: None,
@@ -246,17 +256,18 @@ impl Producer {
             key: record.key,
             value: record.value,
             timestamp: record.timestamp.unwrap_or(0),
-            ticket,
+            label: Label::new(self.lot, ticket),
         };
         self.since_poll += 1;
         if self.since_poll >= POLL_EVERY {
             self.since_poll = 0;
             self.handle.poll(Duration::ZERO);
         }
-        match self.handle.produce(&parts, &mut list) {
-            Ok(()) => Ok(()),
-            Err(code) => self.queue_slowly(&parts, list, code),
+        if let Err(code) = self.handle.produce(&parts, &mut list) {
+            self.queue_slowly(&parts, list, code)?;
         }
+        self.sent[self.lot & 1] += 1;
+        Ok(())
     }
 
     #[cold]
@@ -316,9 +327,7 @@ impl Producer {
             }
         }
         let context = self.handle.context();
-        if context.has_failed_delivery() {
-            let (topic, partition, code, why) =
-                context.take_deliveries().failure.expect("it was seen just now");
+        if let Some((topic, partition, code, why)) = context.take_failure() {
             return Err(CommitError::of_delivery(&topic, partition, code, why));
         }
         match self.handle.outstanding() {
@@ -327,6 +336,27 @@ impl Producer {
                 why: format!("{count} records were not delivered within {:?}", self.timeout),
             }),
         }
+    }
+
+    /// Ends a lot: what was sent since the last call is one. To be called again only when that is
+    /// delivered, see [`Producer::is_delivered`].
+    pub fn cut(&mut self) -> Lot {
+        self.lot += 1;
+        Lot(self.lot - 1)
+    }
+
+    /// Whether all records of the lot that ended last are delivered; does not wait.
+    ///
+    /// # Errors
+    /// [`CommitError`] when a record could not be delivered, of this lot or after it.
+    pub fn is_delivered(&mut self, lot: Lot) -> Result<bool, CommitError> {
+        self.handle.poll(Duration::ZERO);
+        let context = self.handle.context();
+        if let Some(failure) = context.take_failure() {
+            let (topic, partition, code, why) = failure;
+            return Err(CommitError::of_delivery(&topic, partition, code, why));
+        }
+        Ok(context.reports(lot.0 & 1) == self.sent[lot.0 & 1])
     }
 
     /// Commits what was sent since [`Producer::begin`] together with offsets of the group, and tells
@@ -343,6 +373,23 @@ impl Producer {
         group: &GroupMetadata,
     ) -> Result<Delivered, CommitError> {
         self.commit_with(Some((offsets, group)))
+    }
+
+    /// Without transactions: has the group's member commit the offsets, whatever is still on its way,
+    /// and tells the offsets of the tracked records, all of which must be delivered.
+    ///
+    /// # Errors
+    /// [`CommitError`], whose variants say what to do.
+    pub fn commit_offsets(
+        &mut self,
+        offsets: &[Offsets<'_>],
+        group: &GroupMetadata,
+    ) -> Result<Delivered, CommitError> {
+        if !offsets.is_empty() {
+            let list = partitions(offsets).map_err(|why| CommitError::Abortable { why })?;
+            self.undecided = Some(Undecided::Offsets(list, group.clone()));
+        }
+        self.resume()
     }
 
     /// As [`Producer::commit`], without any offsets.
@@ -412,10 +459,11 @@ impl Producer {
         let outcome = match self.undecided.take() {
             None => Ok(()),
             Some(Undecided::Transaction) => self.end_transaction(deadline),
-            Some(Undecided::Offsets(list, group)) => self.commit_offsets(list, group),
+            Some(Undecided::Offsets(list, group)) => self.commit_list(list, group),
         };
         outcome?;
-        self.open = false;
+        // Without transactions records may have been sent since that are for the next commit.
+        self.open = !self.transactional && self.handle.outstanding() > 0;
         Ok(self.delivered())
     }
 
@@ -435,7 +483,7 @@ impl Producer {
         }
     }
 
-    fn commit_offsets(
+    fn commit_list(
         &mut self,
         list: TopicPartitionList,
         group: GroupMetadata,

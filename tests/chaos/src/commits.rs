@@ -91,6 +91,13 @@ impl Commits {
         known.iter().filter(|(id, _)| id.starts_with(prefix)).map(|(_, c)| c.ever).sum()
     }
 
+    /// What is known, for a run that fails.
+    pub fn describe(&self) -> String {
+        let each =
+            |(id, count): (&String, &Count)| format!("{id}: {:?} of {}", count.now, count.ever);
+        self.lock().iter().map(each).collect::<Vec<_>>().join(", ")
+    }
+
     /// Lets the producers whose ids begin so count from when they are made anew.
     pub fn forget(&self, prefix: &str) {
         let mut known = self.lock();

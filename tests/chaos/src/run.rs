@@ -241,8 +241,9 @@ impl Run {
         while self.committed(instance) == 0 {
             if start.elapsed() > PATIENCE {
                 bail!(
-                    "instance {instance} has committed nothing for {PATIENCE:?}, {}",
-                    self.instances[instance].tail()
+                    "instance {instance} has committed nothing for {PATIENCE:?}; known are {}\n{}",
+                    self.commits.describe(),
+                    self.tails()
                 );
             }
             self.look_after()?;
@@ -263,8 +264,9 @@ impl Run {
         let (start, before) = (Instant::now(), count(self));
         while count(self) == before {
             if start.elapsed() > PATIENCE {
-                let tail = self.instances[instance].tail();
-                self.fail(&format!("instance {instance} has committed no more, {tail}"));
+                let (known, tails) = (self.commits.describe(), self.tails());
+                let what = format!("has committed no more than {before} times; known are {known}");
+                self.fail(&format!("instance {instance} {what}\n{tails}"));
             }
             self.sleep(LOOK);
         }

@@ -36,8 +36,27 @@ pub(crate) struct Parts<'a> {
     pub(crate) value: Option<&'a [u8]>,
     /// In ms since the Unix epoch; 0 for now.
     pub(crate) timestamp: i64,
-    /// What its delivery report carries; 0 when nobody asks for it.
-    pub(crate) ticket: usize,
+    /// What its delivery report carries.
+    pub(crate) label: Label,
+}
+
+/// What a delivery report carries: the lot that a record belongs to, of which two are told apart, and
+/// its ticket, 0 when nobody asks for its offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label(usize);
+
+impl Label {
+    pub(crate) fn new(lot: usize, ticket: usize) -> Self {
+        Self(ticket << 1 | lot & 1)
+    }
+
+    pub(crate) fn lot(self) -> usize {
+        self.0 & 1
+    }
+
+    pub(crate) fn ticket(self) -> usize {
+        self.0 >> 1
+    }
 }
 
 /// Headers on their way into a record.
@@ -50,6 +69,7 @@ unsafe extern "C" fn delivered(
 ) {
     // SAFETY: a report's message is alive during the call; the context is that of the client.
     let (message, context) = unsafe { (&*message, &*context.cast::<Context>()) };
+    let label = Label(message._private.addr());
     let failed = message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
     if failed {
         // SAFETY: a report's message has its topic; the other two are static or the message's.
@@ -57,9 +77,10 @@ unsafe extern "C" fn delivered(
             (text(ffi::rd_kafka_topic_name(message.rkt)), text(ffi::rd_kafka_err2str(message.err)))
         };
         context.delivery_failed(&topic, message.partition, message.err.into(), &why);
-    } else if !message._private.is_null() {
-        context.delivered(message._private.addr(), message.offset);
+    } else if label.ticket() != 0 {
+        context.delivered(label.ticket(), message.offset);
     }
+    context.reported(label.lot());
 }
 
 unsafe extern "C" fn log(
@@ -170,7 +191,7 @@ impl Handle {
                 key,
                 key_len,
                 v::RD_KAFKA_VTYPE_OPAQUE,
-                ptr::without_provenance_mut::<c_void>(parts.ticket),
+                ptr::without_provenance_mut::<c_void>(parts.label.0),
                 v::RD_KAFKA_VTYPE_TIMESTAMP,
                 parts.timestamp,
                 v::RD_KAFKA_VTYPE_HEADERS,

@@ -1,4 +1,4 @@
-use wasmill_kafka::{CommitError, Committed, NO_HEADERS, Offsets, Producer, Strategy};
+use wasmill_kafka::{CommitError, Committed, NO_HEADERS, Offsets, Producer, Record, Strategy};
 
 use crate::support::{TIMEOUT, corner, next_event, record, send, until_assigned};
 
@@ -189,6 +189,38 @@ fn without_transactions_records_come_first_and_offsets_follow() {
     let committed = Committed::new(&corner.settings, &corner.name).unwrap();
     let read = committed.read(&[(input.clone(), 0)], TIMEOUT).unwrap().remove(0);
     assert_eq!((read.offset, read.metadata.as_str()), (Some(7), "m"));
+}
+
+#[test]
+fn without_transactions_lots_are_delivered_while_more_is_sent() {
+    let Some(corner) = corner("lots") else { return };
+    let (input, output) = (corner.topic("in", 1), corner.topic("out", 2));
+    let mut member = corner.join(&input, Strategy::Cooperative);
+    until_assigned(&mut member);
+    let mut producer = Producer::at_least_once(&corner.settings, TIMEOUT).unwrap();
+    for round in 1..=5_i64 {
+        producer.begin().unwrap();
+        for n in 0..100 {
+            let value = n.to_string();
+            let record = record(&mut producer, &output, &value);
+            producer.send(Record { partition: n % 2, ..record }, NO_HEADERS).unwrap();
+        }
+        let last = record(&mut producer, &output, "last");
+        producer.send_tracked(last, NO_HEADERS).unwrap();
+        let lot = producer.cut();
+        send(&mut producer, &output, "of the next lot");
+        let begun = std::time::Instant::now();
+        while !producer.is_delivered(lot).unwrap() {
+            assert!(begun.elapsed() < TIMEOUT);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let offsets = [Offsets { topic: &input, partition: 0, next: round, metadata: None }];
+        let delivered = producer.commit_offsets(&offsets, &member.metadata().unwrap()).unwrap();
+        assert_eq!(delivered.offsets, [round * 51 - 1 + (round - 1)]);
+        let committed = Committed::new(&corner.settings, &corner.name).unwrap();
+        let read = committed.read(&[(input.clone(), 0)], TIMEOUT).unwrap().remove(0);
+        assert_eq!(read.offset, Some(round));
+    }
 }
 
 #[test]

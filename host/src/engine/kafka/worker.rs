@@ -6,6 +6,7 @@
 //! commit.
 
 mod commit;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,11 +33,14 @@ use crate::engine::report::Progress;
 use crate::engine::shown::{INTERVAL, update};
 use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
+use steps::Waiting;
 
 /// How many pieces of work a task gets before it is the next one's turn.
 const TURNS: usize = 8;
 /// How long a worker sleeps at most when there is nothing to do.
 const NAP: Duration = Duration::from_millis(5);
+/// The same while a commit waits for deliveries.
+const STEP: Duration = Duration::from_millis(1);
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a producer is made anew after it was of no use any more.
@@ -102,6 +106,8 @@ pub(super) struct Worker<'scope, 'env> {
     gone: Option<(String, u32, i64)>,
     /// Whether the producer is to be made anew, whatever it can still do.
     distrusted: bool,
+    /// Without transactions: the commit that goes on.
+    waiting: Option<Waiting<'env>>,
 }
 
 impl<'scope, 'env> Worker<'scope, 'env> {
@@ -145,6 +151,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             share: setup.budget,
             gone: None,
             distrusted: false,
+            waiting: None,
         })
     }
 
@@ -211,14 +218,25 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         self.take_opened()?;
         let worked = self.work_on_tasks()?;
-        if Instant::now() >= self.due()
-            || !worked && self.last_commit.elapsed() >= self.setup.interval
-        {
-            self.commit()?;
+        let over = self.last_commit.elapsed() >= self.setup.interval;
+        if self.setup.exactly_once {
+            if over && (!worked || Instant::now() >= self.work_until) {
+                self.commit()?;
+                self.stand();
+            }
+        } else if over || self.waiting.is_some() {
+            self.step()?;
+            if over {
+                self.begin_steps()?;
+            }
             self.stand();
         }
         if !worked {
-            let left = self.setup.interval.saturating_sub(self.last_commit.elapsed());
+            let left = match self.waiting {
+                None => self.setup.interval.saturating_sub(self.last_commit.elapsed()),
+                // Nothing wakes it when what it waits for is delivered.
+                Some(_) => STEP,
+            };
             self.producer.poll();
             self.fetcher.wait(NAP.min(left.max(Duration::from_micros(100))));
         }
@@ -378,6 +396,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             2
         } else if live().count() == self.units.len()
             && live().flatten().all(|t| t.run.ended && !t.touched)
+            && self.waiting.is_none()
         {
             1
         } else {
@@ -385,6 +404,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         };
         for (unit, assigned) in &self.units {
             if let Assigned::Open(tasks) = assigned
+                && self.waiting.is_none()
                 && tasks.iter().all(|t| t.run.ended && !t.touched)
             {
                 lock(&self.setup.ended).insert(*unit);
@@ -423,6 +443,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     /// Drops what was not committed: aborts the transaction and opens all tasks anew.
     fn roll_back(&mut self) -> Result<(), Error> {
         self.shown.rolled_back();
+        self.waiting = None;
         let units: Vec<Unit> = self.units.keys().copied().collect();
         for assigned in std::mem::take(&mut self.units).into_values() {
             if let Assigned::Opening { stop, .. } = assigned {

@@ -27,30 +27,22 @@ use crate::engine::kafka::setup::Setup;
 use crate::engine::kafka::units::Unit;
 use crate::engine::worker::lock;
 
-impl Worker<'_, '_> {
-    /// Without transactions: what tasks give is there before their changelogs say that it was given.
-    fn send_first(&mut self) -> Result<(), Error> {
-        for assigned in self.units.values_mut() {
-            let Assigned::Open(tasks) = assigned else { continue };
-            for task in tasks.iter_mut().filter(|t| t.touched) {
-                task.run.write_marks()?;
-                let epoch = task.run.epoch;
-                task.run.outlet.send(&mut self.producer, &self.topics, epoch)?;
-            }
-        }
-        self.producer.drain().map_err(Error::Commit)
-    }
-
+impl<'env> Worker<'_, 'env> {
     /// Commits what all tasks have done. Where commits take longer than what is between them, as much
     /// time goes to work as to commits, so that what waits does not grow while little is done.
     pub(super) fn commit(&mut self) -> Result<(), Error> {
-        let result = self.commit_now();
+        let result = if self.setup.exactly_once {
+            self.commit_transaction()
+        } else {
+            self.commit_all_steps()
+        };
         let took = self.last_commit.elapsed();
         self.work_until = Instant::now() + took.min(self.setup.interval);
         result
     }
 
-    fn commit_now(&mut self) -> Result<(), Error> {
+    /// Whether there is anything to commit; if so, and there is no membership, it is dropped.
+    pub(super) fn is_to_be_committed(&mut self) -> Result<bool, Error> {
         let pressed = |t: &Live| t.run.task.is_pressed();
         let live = self.units.values().filter_map(|a| match a {
             Assigned::Open(tasks) => Some(tasks),
@@ -59,51 +51,22 @@ impl Worker<'_, '_> {
         let due = live.flatten().any(|t| t.touched || pressed(t)) || self.producer.is_open();
         self.last_commit = Instant::now();
         if !due {
-            return Ok(());
+            return Ok(false);
         }
         if let Err(e) = self.group.metadata() {
-            return self.expelled(&e);
+            self.expelled(&e)?;
+            return Ok(false);
         }
         begin(&mut self.producer)?;
-        if !self.setup.exactly_once {
-            self.send_first()?;
+        Ok(true)
+    }
+
+    fn commit_transaction(&mut self) -> Result<(), Error> {
+        if !self.is_to_be_committed()? {
+            return Ok(());
         }
-        let mut frozen = Vec::new();
-        let mut offsets: BTreeMap<(&str, u32), i64> = BTreeMap::new();
-        for (unit, assigned) in &mut self.units {
-            let Assigned::Open(tasks) = assigned else { continue };
-            for task in tasks {
-                if !task.touched {
-                    places(self.setup, task, &mut offsets);
-                    continue;
-                }
-                let (ticket, packs) =
-                    freeze(task, &mut self.producer, &self.topics, &self.changelogs)?;
-                note(self.setup, task);
-                let (name, epoch) = (task.run.name.clone(), task.epoch);
-                frozen.push(Frozen { unit: *unit, name, epoch, ticket, packs });
-                task.epoch += 1;
-                task.touched = false;
-                places(self.setup, task, &mut offsets);
-            }
-            // Offsets of every unit: by them Kafka checks that it is this worker's.
-            offsets.entry((self.setup.leader(unit.component), unit.partition)).or_insert(0);
-        }
-        // What the pipeline wrote for itself and has read.
-        let read: Vec<_> = offsets
-            .iter()
-            .filter(|((topic, _), next)| **next > 0 && self.setup.is_frames(topic))
-            .map(|((topic, partition), next)| ((*topic).to_owned(), *partition, *next))
-            .collect();
-        let offsets: Vec<Offsets<'_>> = offsets
-            .iter()
-            .map(|((topic, partition), next)| Offsets {
-                topic,
-                partition: *partition,
-                next: *next,
-                metadata: None,
-            })
-            .collect();
+        let mut cut = self.cut()?;
+        cut.log(&mut self.producer, &self.changelogs)?;
         failpoint::at(failpoint::BEFORE_COMMIT);
         // All is sent before the group is asked: a generation that ends in between would cost the
         // commit, and a partition leaves only when this worker has given it up.
@@ -112,7 +75,39 @@ impl Worker<'_, '_> {
             Ok(group) => group,
             Err(e) => return self.expelled(&e),
         };
-        let mut result = self.producer.commit(&offsets, &group);
+        let result = self.producer.commit(&cut.offsets(), &group);
+        self.conclude(cut, result)
+    }
+
+    /// Ends the epochs of all tasks that did something: sends what they have given, and returns what
+    /// changed.
+    pub(super) fn cut(&mut self) -> Result<Cut<'env>, Error> {
+        let mut cut = Cut { frozen: Vec::new(), places: BTreeMap::new() };
+        for (unit, assigned) in &mut self.units {
+            let Assigned::Open(tasks) = assigned else { continue };
+            for task in tasks {
+                if task.touched {
+                    let frozen = freeze(*unit, task, &mut self.producer, &self.topics)?;
+                    note(self.setup, task);
+                    cut.frozen.push(frozen);
+                    task.epoch += 1;
+                    task.touched = false;
+                }
+                places(self.setup, task, &mut cut.places);
+            }
+            // Offsets of every unit: by them Kafka checks that it is this worker's.
+            let leader = self.setup.leader(unit.component);
+            cut.places.entry((leader, unit.partition)).or_insert(0);
+        }
+        Ok(cut)
+    }
+
+    /// Sees to what follows from a commit, or from its failure.
+    pub(super) fn conclude(
+        &mut self,
+        cut: Cut<'env>,
+        mut result: Result<Delivered, CommitError>,
+    ) -> Result<(), Error> {
         while let Err(CommitError::Undecided { why }) = &result {
             tracing::warn!(worker = self.name, "a commit is not decided yet: {why}");
             result = self.producer.resume();
@@ -120,11 +115,15 @@ impl Worker<'_, '_> {
         match result {
             Ok(delivered) => {
                 failpoint::at(failpoint::AFTER_COMMIT);
-                self.committed(frozen, &delivered);
-                self.gone = None;
-                for (topic, partition, before) in read {
-                    let _ = self.needless.send(Needless { topic, partition, before });
+                // What the pipeline wrote for itself and has read.
+                for ((topic, partition), before) in cut.places {
+                    if before > 0 && self.setup.is_frames(topic) {
+                        let topic = topic.to_owned();
+                        let _ = self.needless.send(Needless { topic, partition, before });
+                    }
                 }
+                self.committed(cut.frozen, &delivered);
+                self.gone = None;
                 self.setup.commits.fetch_add(1, Ordering::Relaxed);
                 self.shown.committed(self.last_commit.elapsed());
                 Ok(())
@@ -139,7 +138,7 @@ impl Worker<'_, '_> {
     }
 
     /// Drops what can't be committed, as there is no membership to check it against.
-    fn expelled(&mut self, why: &NotAMember) -> Result<(), Error> {
+    pub(super) fn expelled(&mut self, why: &NotAMember) -> Result<(), Error> {
         tracing::warn!(worker = self.name, "what was not committed is dropped: {why}");
         self.roll_back()
     }
@@ -147,10 +146,10 @@ impl Worker<'_, '_> {
     /// Has what was committed applied, and what it makes needless dropped.
     fn committed(&mut self, frozen: Vec<Frozen>, delivered: &Delivered) {
         self.setup.progress.take_over(&self.read);
-        for Frozen { unit, name, epoch, ticket, packs } in frozen {
+        for Frozen { unit, name, epoch, ticket, packs, .. } in frozen {
             let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
             let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else { continue };
-            let offset = delivered.offsets[ticket.0];
+            let offset = delivered.offsets[ticket.expect("it was sent").0];
             let bytes = packs.iter().map(Vec::len).sum();
             let before = match &task.file {
                 None => Some(offset),
@@ -171,22 +170,62 @@ impl Worker<'_, '_> {
     }
 }
 
+/// What a commit is of.
+pub(super) struct Cut<'env> {
+    frozen: Vec<Frozen>,
+    /// Where inputs are read on, by topic and partition.
+    places: BTreeMap<(&'env str, u32), i64>,
+}
+
+impl Cut<'_> {
+    /// Sends what changed and where tasks stand.
+    pub(super) fn log(
+        &mut self,
+        producer: &mut Producer,
+        changelogs: &[wasmill_kafka::Topic],
+    ) -> Result<(), Error> {
+        for frozen in &mut self.frozen {
+            let (topic, partition) = (changelogs[frozen.sub], frozen.unit.partition);
+            for pack in &frozen.packs {
+                let (key, value) = (Some(PACK), Some(pack.as_slice()));
+                producer
+                    .send(Record { topic, partition, key, value, timestamp: None }, NO_HEADERS)?;
+            }
+            let (key, value) = (Some(TASK), Some(frozen.saved.as_slice()));
+            let record = Record { topic, partition, key, value, timestamp: None };
+            frozen.ticket = Some(producer.send_tracked(record, NO_HEADERS)?);
+        }
+        Ok(())
+    }
+
+    /// The offsets for the group.
+    pub(super) fn offsets(&self) -> Vec<Offsets<'_>> {
+        let each = self.places.iter();
+        each.map(|(&(topic, partition), &next)| Offsets { topic, partition, next, metadata: None })
+            .collect()
+    }
+}
+
 /// What a task leaves in a commit that is not decided yet.
 struct Frozen {
     unit: Unit,
     name: String,
+    sub: usize,
     epoch: u64,
-    ticket: Ticket,
     packs: Vec<Vec<u8>>,
+    /// Where it stands.
+    saved: Vec<u8>,
+    /// Of the record that says so, once it is sent.
+    ticket: Option<Ticket>,
 }
 
-/// Ends the epoch of a task: sends its watermarks, its changes and where it stands.
+/// Ends the epoch of a task: sends its watermarks and what else it has given.
 fn freeze(
+    unit: Unit,
     task: &mut Live,
     producer: &mut Producer,
     topics: &[Handles],
-    changelogs: &[wasmill_kafka::Topic],
-) -> Result<(Ticket, Vec<Vec<u8>>), Error> {
+) -> Result<Frozen, Error> {
     let epoch = task.run.epoch;
     let (mut changes, mut saved) = task.run.freeze()?;
     saved.set_logged(task.trim.logged());
@@ -194,17 +233,17 @@ fn freeze(
         task.trim.write(&mut task.run, file, task.epoch, &mut changes)?;
     }
     task.run.outlet.send(producer, topics, epoch)?;
-    let (topic, partition) = (changelogs[task.run.sub], task.partition);
-    let packs = changes.pack(PACK_BYTES);
-    for pack in &packs {
-        let record =
-            Record { topic, partition, key: Some(PACK), value: Some(pack), timestamp: None };
-        producer.send(record, NO_HEADERS)?;
-    }
-    let bytes = serde_json::to_vec(&saved).expect("where a task stands is plain data");
-    let record = Record { topic, partition, key: Some(TASK), value: Some(&bytes), timestamp: None };
+    let frozen = Frozen {
+        unit,
+        name: task.run.name.clone(),
+        sub: task.run.sub,
+        epoch: task.epoch,
+        packs: changes.pack(PACK_BYTES),
+        saved: serde_json::to_vec(&saved).expect("where a task stands is plain data"),
+        ticket: None,
+    };
     task.saved = Some(saved);
-    Ok((producer.send_tracked(record, NO_HEADERS)?, packs))
+    Ok(frozen)
 }
 
 /// Where the inputs of a task stand by what is saved of it, for the group's offsets. Inputs may have
