@@ -16,6 +16,7 @@ use crate::client::{created, left, number};
 use crate::context::Context;
 use crate::membership::GroupMetadata;
 use crate::native::Failure;
+use crate::native::group::Commit;
 use crate::native::producer::{Handle, HeaderList, Label, Parts};
 use crate::settings::Role;
 use crate::{Error, Settings, Stats};
@@ -41,6 +42,8 @@ pub struct Producer {
     open: bool,
     /// What a commit that is not decided yet has still to do.
     undecided: Option<Undecided>,
+    /// Offsets that are being committed without waiting.
+    committing: Option<Commit>,
 }
 
 enum Undecided {
@@ -170,6 +173,7 @@ impl Producer {
             since_poll: 0,
             open: false,
             undecided: None,
+            committing: None,
         })
     }
 
@@ -375,21 +379,55 @@ impl Producer {
         self.commit_with(Some((offsets, group)))
     }
 
-    /// Without transactions: has the group's member commit the offsets, whatever is still on its way,
-    /// and tells the offsets of the tracked records, all of which must be delivered.
+    /// Without transactions: asks the group's member to commit offsets, whatever is still on its way.
+    /// [`Producer::poll_offsets`] tells when that is done.
     ///
     /// # Errors
     /// [`CommitError`], whose variants say what to do.
-    pub fn commit_offsets(
+    pub fn begin_offsets(
         &mut self,
         offsets: &[Offsets<'_>],
         group: &GroupMetadata,
-    ) -> Result<Delivered, CommitError> {
+    ) -> Result<(), CommitError> {
+        self.committing = None;
         if !offsets.is_empty() {
             let list = partitions(offsets).map_err(|why| CommitError::Abortable { why })?;
-            self.undecided = Some(Undecided::Offsets(list, group.clone()));
+            let commit = Commit::begin(&group.member.0, &list);
+            self.committing = Some(commit.map_err(|code| self.judge_offsets(code))?);
         }
-        self.resume()
+        Ok(())
+    }
+
+    /// Goes on with [`Producer::begin_offsets`]: the offsets of the tracked records when it is done,
+    /// none while it is not. Does not wait.
+    ///
+    /// # Errors
+    /// [`CommitError`], whose variants say what to do; after [`CommitError::Undecided`] it is to be
+    /// begun again.
+    pub fn poll_offsets(&mut self) -> Result<Option<Delivered>, CommitError> {
+        if let Some(commit) = &self.committing {
+            match commit.poll() {
+                None => return Ok(None),
+                Some(result) => {
+                    self.committing = None;
+                    result.map_err(|code| self.judge_offsets(code))?;
+                }
+            }
+        }
+        // Records may have been sent since, which are for the next commit.
+        self.open = self.handle.outstanding() > 0;
+        Ok(Some(self.delivered()))
+    }
+
+    fn judge_offsets(&self, code: RDKafkaErrorCode) -> CommitError {
+        let why = self.handle.context().redaction.scrub(&code.to_string());
+        if failure::is_stale(code) {
+            CommitError::Stale { why }
+        } else if crate::error::is_retriable(code) {
+            CommitError::Undecided { why }
+        } else {
+            CommitError::Abortable { why }
+        }
     }
 
     /// As [`Producer::commit`], without any offsets.
@@ -462,8 +500,7 @@ impl Producer {
             Some(Undecided::Offsets(list, group)) => self.commit_list(list, group),
         };
         outcome?;
-        // Without transactions records may have been sent since that are for the next commit.
-        self.open = !self.transactional && self.handle.outstanding() > 0;
+        self.open = false;
         Ok(self.delivered())
     }
 
@@ -489,15 +526,15 @@ impl Producer {
         group: GroupMetadata,
     ) -> Result<(), CommitError> {
         let Err(error) = group.member.0.commit(&list, CommitMode::Sync) else { return Ok(()) };
-        let why = self.handle.context().redaction.scrub(&error.to_string());
-        match error.rdkafka_error_code() {
-            Some(code) if failure::is_stale(code) => Err(CommitError::Stale { why }),
-            Some(code) if crate::error::is_retriable(code) => {
-                self.undecided = Some(Undecided::Offsets(list, group));
-                Err(CommitError::Undecided { why })
-            }
-            _ => Err(CommitError::Abortable { why }),
+        let Some(code) = error.rdkafka_error_code() else {
+            let why = self.handle.context().redaction.scrub(&error.to_string());
+            return Err(CommitError::Abortable { why });
+        };
+        let error = self.judge_offsets(code);
+        if matches!(error, CommitError::Undecided { .. }) {
+            self.undecided = Some(Undecided::Offsets(list, group));
         }
+        Err(error)
     }
 
     /// Takes back what was sent since [`Producer::begin`]. Without transactions nothing can be taken
@@ -517,6 +554,7 @@ impl Producer {
         self.handle.poll(Duration::ZERO);
         self.open = false;
         self.undecided = None;
+        self.committing = None;
         self.delivered();
         Ok(())
     }

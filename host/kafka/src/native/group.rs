@@ -1,12 +1,16 @@
 //! What is known of a group: a consumer's own membership, and all members as the group's coordinator
-//! describes them. Invariant: copies, which stay as they were when the group moves on.
+//! describes them; and offsets that a member commits. Invariant: what is known are copies, which stay
+//! as they were when the group moves on.
 
 use std::ffi::CString;
+use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as ffi;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use crate::context::Context;
 use crate::native::text;
@@ -51,6 +55,65 @@ impl Drop for Raw {
     fn drop(&mut self) {
         // SAFETY: ours, and not used after this.
         unsafe { ffi::rd_kafka_consumer_group_metadata_destroy(self.0) }
+    }
+}
+
+/// Offsets that a member of a group commits, while others go on with their work.
+pub(crate) struct Commit {
+    queue: *mut ffi::rd_kafka_queue_t,
+    /// The member's client; kept so that it outlives the queue.
+    _member: Arc<BaseConsumer<Context>>,
+}
+
+// SAFETY: librdkafka's queues may be used from any one thread at a time.
+unsafe impl Send for Commit {}
+
+impl Commit {
+    /// Asks for it.
+    pub(crate) fn begin(
+        member: &Arc<BaseConsumer<Context>>,
+        offsets: &TopicPartitionList,
+    ) -> Result<Self, RDKafkaErrorCode> {
+        // SAFETY: the client lives as long as the consumer and the list as long as the call, which
+        // copies it; the queue is ours. Without a callback the answer is an event.
+        let (queue, code) = unsafe {
+            let client = member.client().native_ptr();
+            let queue = ffi::rd_kafka_queue_new(client);
+            let (callback, opaque) = (None, ptr::null_mut());
+            let list = offsets.ptr();
+            (queue, ffi::rd_kafka_commit_queue(client, list, queue, callback, opaque))
+        };
+        let commit = Self { queue, _member: Arc::clone(member) };
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(commit),
+            code => Err(code.into()),
+        }
+    }
+
+    /// What came of it; none as long as that is not known.
+    pub(crate) fn poll(&self) -> Option<Result<(), RDKafkaErrorCode>> {
+        // SAFETY: the queue is ours; an event is ours and is destroyed after the last look at it.
+        let code = unsafe {
+            let event = ffi::rd_kafka_queue_poll(self.queue, 0);
+            if event.is_null() {
+                return None;
+            }
+            let code = ffi::rd_kafka_event_error(event);
+            ffi::rd_kafka_event_destroy(event);
+            code
+        };
+        Some(match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            code => Err(code.into()),
+        })
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        // SAFETY: ours, and it goes before its client, which is a field. An answer that comes later
+        // goes with it.
+        unsafe { ffi::rd_kafka_queue_destroy(self.queue) }
     }
 }
 

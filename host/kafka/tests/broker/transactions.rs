@@ -215,7 +215,14 @@ fn without_transactions_lots_are_delivered_while_more_is_sent() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let offsets = [Offsets { topic: &input, partition: 0, next: round, metadata: None }];
-        let delivered = producer.commit_offsets(&offsets, &member.metadata().unwrap()).unwrap();
+        producer.begin_offsets(&offsets, &member.metadata().unwrap()).unwrap();
+        let delivered = loop {
+            assert!(begun.elapsed() < TIMEOUT);
+            if let Some(delivered) = producer.poll_offsets().unwrap() {
+                break delivered;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
         assert_eq!(delivered.offsets, [round * 51 - 1 + (round - 1)]);
         let committed = Committed::new(&corner.settings, &corner.name).unwrap();
         let read = committed.read(&[(input.clone(), 0)], TIMEOUT).unwrap().remove(0);

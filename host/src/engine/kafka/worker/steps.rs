@@ -9,7 +9,7 @@ use std::time::Instant;
 use wasmill_kafka::{CommitError, Lot};
 
 use super::commit::Cut;
-use super::{TIMEOUT, Worker};
+use super::{STEP, TIMEOUT, Worker};
 use crate::engine::Error;
 use crate::engine::kafka::failpoint;
 
@@ -29,6 +29,8 @@ enum Step {
     Given,
     /// For what their changelogs say of it.
     Logged,
+    /// For the group to know of it.
+    Offsets,
 }
 
 impl Worker<'_, '_> {
@@ -45,22 +47,13 @@ impl Worker<'_, '_> {
 
     /// Takes the next step of the commit that goes on, if it is time for that.
     pub(super) fn step(&mut self) -> Result<(), Error> {
-        let Some(Waiting { lot, step, since, .. }) = self.waiting else { return Ok(()) };
-        if !self.producer.is_delivered(lot).map_err(Error::Commit)? {
-            if since.elapsed() < TIMEOUT {
-                return Ok(());
-            }
-            let why = format!("what was sent for a commit was not delivered within {TIMEOUT:?}");
-            return Err(Error::Commit(CommitError::Undelivered { why }));
-        }
         let Some(mut waiting) = self.waiting.take() else { return Ok(()) };
-        match step {
+        let done = match waiting.step {
+            Step::Given | Step::Logged if !self.is_delivered(&waiting)? => None,
             Step::Given => {
                 waiting.cut.log(&mut self.producer, &self.changelogs)?;
-                waiting.lot = self.producer.cut();
-                waiting.step = Step::Logged;
-                self.waiting = Some(waiting);
-                Ok(())
+                (waiting.lot, waiting.step) = (self.producer.cut(), Step::Logged);
+                None
             }
             Step::Logged => {
                 failpoint::at(failpoint::BEFORE_COMMIT);
@@ -68,10 +61,35 @@ impl Worker<'_, '_> {
                     Ok(group) => group,
                     Err(e) => return self.expelled(&e),
                 };
-                let result = self.producer.commit_offsets(&waiting.cut.offsets(), &group);
-                self.conclude(waiting.cut, result)
+                waiting.step = Step::Offsets;
+                self.producer.begin_offsets(&waiting.cut.offsets(), &group).err().map(Err)
             }
+            Step::Offsets => self.producer.poll_offsets().transpose(),
+        };
+        let result = match done {
+            None => {
+                self.waiting = Some(waiting);
+                return Ok(());
+            }
+            Some(Err(CommitError::Undecided { .. })) if waiting.since.elapsed() < TIMEOUT => {
+                waiting.step = Step::Logged;
+                self.waiting = Some(waiting);
+                return Ok(());
+            }
+            Some(Err(CommitError::Undecided { why })) => Err(CommitError::Abortable { why }),
+            Some(result) => result,
+        };
+        self.conclude(waiting.cut, result)
+    }
+
+    /// Whether what a commit waits for is there.
+    fn is_delivered(&mut self, waiting: &Waiting<'_>) -> Result<bool, Error> {
+        let delivered = self.producer.is_delivered(waiting.lot).map_err(Error::Commit)?;
+        if !delivered && waiting.since.elapsed() >= TIMEOUT {
+            let why = format!("what was sent for a commit was not delivered within {TIMEOUT:?}");
+            return Err(Error::Commit(CommitError::Undelivered { why }));
         }
+        Ok(delivered)
     }
 
     /// Commits everything, waiting for it.
@@ -85,6 +103,9 @@ impl Worker<'_, '_> {
         while self.waiting.is_some() {
             self.producer.drain().map_err(Error::Commit)?;
             self.step()?;
+            if self.waiting.is_some() {
+                std::thread::sleep(STEP);
+            }
         }
         Ok(())
     }
