@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::output::{PAUSE, consumer};
+use crate::run::tell;
 
 /// Kafka's topic of transactions, and its partitions in clusters of tests.
 const TOPIC: &str = "__transaction_state";
@@ -41,14 +42,15 @@ pub struct Commits {
 
 impl Commits {
     /// Begins to follow.
-    ///
-    /// # Errors
-    /// When librdkafka refuses.
-    pub fn follow(brokers: &str) -> anyhow::Result<Self> {
-        let consumer = consumer(brokers, TOPIC, PARTITIONS, false)?;
+    pub fn follow(brokers: &str) -> Self {
         let (stop, known) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Known>>::default());
-        let (stopped, into) = (stop.clone(), known.clone());
+        let (stopped, into, brokers) = (stop.clone(), known.clone(), brokers.to_owned());
         let thread = std::thread::spawn(move || {
+            // The topic comes with the first transaction.
+            let consumer = match consumer(&brokers, TOPIC, PARTITIONS, false) {
+                Ok(consumer) => consumer,
+                Err(error) => return tell(&format!("transactions can't be followed: {error:#}")),
+            };
             let take = |m: &BorrowedMessage<'_>| {
                 let id = m.key().and_then(transactional_id);
                 let state = m.payload().and_then(state);
@@ -71,7 +73,7 @@ impl Commits {
                 }
             }
         });
-        Ok(Self { stop, known, thread: Some(thread) })
+        Self { stop, known, thread: Some(thread) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -21,26 +21,41 @@ use crate::input::PARTITIONS;
 
 /// The topic that the pipeline writes.
 pub const TOPIC: &str = "out";
+/// How long it is waited for a topic.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How long one wait for a record takes at most.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// A consumer of all partitions of a topic, from their beginnings, that is no member of any group.
 ///
+/// Waits until all partitions have leaders.
+///
 /// # Errors
-/// When librdkafka refuses.
+/// When librdkafka refuses, or there is no such topic for too long.
 pub fn consumer(
     brokers: &str,
     topic: &str,
     partitions: u32,
     committed: bool,
 ) -> anyhow::Result<BaseConsumer> {
-    let consumer = client(brokers, committed)?;
+    let (consumer, start) = (client(brokers, committed)?, Instant::now());
+    while !has_leaders(&consumer, topic, partitions) {
+        ensure!(start.elapsed() < PATIENCE, "{topic} has not {partitions} partitions with leaders");
+        std::thread::sleep(PAUSE);
+    }
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         list.add_partition_offset(topic, partition.cast_signed(), Offset::Beginning)?;
     }
     consumer.assign(&list)?;
     Ok(consumer)
+}
+
+fn has_leaders(client: &BaseConsumer, topic: &str, partitions: u32) -> bool {
+    client.fetch_metadata(Some(topic), Duration::from_secs(5)).is_ok_and(|metadata| {
+        let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        found.filter(|partition| partition.leader() >= 0).count() == partitions as usize
+    })
 }
 
 /// A consumer of nothing yet.
@@ -53,7 +68,8 @@ pub fn client(brokers: &str, committed: bool) -> anyhow::Result<BaseConsumer> {
         .set("bootstrap.servers", brokers)
         .set("group.id", "chaos-reads")
         .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "error")
+        // With "error" a partition whose beginning could not be asked for would never be read.
+        .set("auto.offset.reset", "earliest")
         .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         .set("socket.timeout.ms", "5000")

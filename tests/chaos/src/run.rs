@@ -154,7 +154,7 @@ impl Run {
             instance.start()?;
         }
         let (feed, reader) = (Feed::start(&brokers, options.rate), Reader::start(&brokers)?);
-        let commits = Commits::follow(&brokers)?;
+        let commits = Commits::follow(&brokers);
         let mut run = Self {
             name: name.to_owned(),
             seed,
