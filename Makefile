@@ -81,7 +81,7 @@ test: setup test-plugins ## check format, lints, tests, what faults do, and docu
 chaos: export CHAOS_LONG := 1
 chaos: test-plugins ## break Kafka and instances as make test does, but many times as often
 	cargo build --workspace --release --bins
-	cargo test --workspace --release --test chaos -- --include-ignored --test-threads=1 --nocapture
+	cargo test --workspace --release --test chaos -- --test-threads=1 --nocapture
 
 bench: test-plugins ## measure: a line for each figure, and whether it reaches its goal
 	cargo build --workspace --release --bins
