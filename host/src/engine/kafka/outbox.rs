@@ -68,6 +68,8 @@ pub(super) struct Outbox {
     /// The topic and the producer's number of each way out.
     edges: Arc<Vec<(usize, u32)>>,
     given: Vec<Given>,
+    /// The size of keys and values in it.
+    bytes: usize,
 }
 
 // Kept for a moment only: a box for each batch would cost more.
@@ -79,6 +81,7 @@ enum Given {
 
 impl Outlet for Outbox {
     fn append(&mut self, edge: usize, partition: u32, flow: Flow) -> Result<(), Error> {
+        self.bytes += flow.keys.data.len() + flow.values.data.len();
         self.given.push(Given::Records { edge, partition, flow });
         Ok(())
     }
@@ -92,11 +95,16 @@ impl Outlet for Outbox {
 impl Outbox {
     /// Of a task whose way out number `e` leads to topic `edges[e].0`, as producer `edges[e].1`.
     pub(super) fn new(edges: Vec<(usize, u32)>) -> Self {
-        Self { edges: Arc::new(edges), given: Vec::new() }
+        Self { edges: Arc::new(edges), given: Vec::new(), bytes: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.given.is_empty()
+    }
+
+    /// The size of keys and values in it, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Sends everything, as given in an epoch of the task.
@@ -106,6 +114,7 @@ impl Outbox {
         topics: &[Handles],
         epoch: u64,
     ) -> Result<(), Error> {
+        self.bytes = 0;
         for given in self.given.drain(..) {
             match given {
                 Given::Records { edge, partition, flow } => {

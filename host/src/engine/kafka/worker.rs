@@ -6,6 +6,7 @@
 //! commit.
 
 mod commit;
+mod lent;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::engine::report::Progress;
 use crate::engine::shown::{INTERVAL, update};
 use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
+use lent::Lent;
 use steps::Waiting;
 
 /// How many pieces of work a task gets before it is the next one's turn.
@@ -41,6 +43,8 @@ const TURNS: usize = 8;
 const NAP: Duration = Duration::from_millis(5);
 /// The same while a commit waits for deliveries.
 const STEP: Duration = Duration::from_millis(1);
+/// Most bytes that tasks give while a commit has the producer, after which they wait.
+const WAITING_BYTES: usize = 16 << 20;
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a producer is made anew after it was of no use any more.
@@ -80,7 +84,8 @@ pub(super) struct Worker<'scope, 'env> {
     orders: Receiver<Order>,
     fetcher: Fetcher,
     waker: Waker,
-    producer: Producer,
+    /// None while it is lent to a commit.
+    producer: Option<Producer>,
     topics: Vec<Handles>,
     /// The changelogs, by sub-topology.
     changelogs: Vec<wasmill_kafka::Topic>,
@@ -91,8 +96,6 @@ pub(super) struct Worker<'scope, 'env> {
     needless: Sender<Needless>,
     /// When the last commit began.
     last_commit: Instant,
-    /// Until when there is time for what waits to be worked on, before the next one.
-    work_until: Instant,
     shown: figures::Worker,
     /// When that was last brought up to date.
     told: Instant,
@@ -106,7 +109,9 @@ pub(super) struct Worker<'scope, 'env> {
     gone: Option<(String, u32, i64)>,
     /// Whether the producer is to be made anew, whatever it can still do.
     distrusted: bool,
-    /// Without transactions: the commit that goes on.
+    /// With transactions: the commit that goes on.
+    lent: Option<Lent<'env>>,
+    /// Without: the commit that goes on.
     waiting: Option<Waiting<'env>>,
 }
 
@@ -134,7 +139,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             orders,
             fetcher,
             waker,
-            producer,
+            producer: Some(producer),
             topics,
             changelogs,
             units: BTreeMap::new(),
@@ -143,7 +148,6 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             apply,
             needless,
             last_commit: Instant::now(),
-            work_until: Instant::now(),
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
             read: Arc::default(),
@@ -151,6 +155,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             share: setup.budget,
             gone: None,
             distrusted: false,
+            lent: None,
             waiting: None,
         })
     }
@@ -163,9 +168,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-        if self.producer.is_open() {
+        if let Some(producer) = self.producer.as_mut().filter(|producer| producer.is_open()) {
             // Whoever takes the partitions would wait for the transaction to time out.
-            let _ = self.producer.abort();
+            let _ = producer.abort();
         }
         self.units.clear();
         result
@@ -219,15 +224,10 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         self.take_opened()?;
         let worked = self.work_on_tasks()?;
         let over = self.last_commit.elapsed() >= self.setup.interval;
-        if self.setup.exactly_once {
-            if over && (!worked || Instant::now() >= self.work_until) {
-                self.commit()?;
-                self.stand();
-            }
-        } else if over || self.waiting.is_some() {
-            self.step()?;
-            if over {
-                self.begin_steps()?;
+        if over || self.is_committing() {
+            self.go_on()?;
+            if over && !self.is_committing() {
+                self.begin()?;
             }
             self.stand();
         }
@@ -237,21 +237,19 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 // Nothing wakes it when what it waits for is delivered.
                 Some(_) => STEP,
             };
-            self.producer.poll();
+            let left = if self.lent.is_some() { NAP } else { left };
+            self.producer.iter_mut().for_each(Producer::poll);
             self.fetcher.wait(NAP.min(left.max(Duration::from_micros(100))));
         }
         Ok(())
     }
 
-    /// When it is time for a commit although work may wait.
-    fn due(&self) -> Instant {
-        self.work_until.max(self.last_commit + self.setup.interval)
-    }
-
     /// Does some work on every task. Returns whether there was any.
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
         let mut worked = false;
-        let due = self.due();
+        let due = self.last_commit + self.setup.interval;
+        // What tasks give while the producer is lent waits in them.
+        let mut room = if self.producer.is_some() { usize::MAX } else { self.room() };
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
@@ -262,12 +260,16 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     task.run.task.applied(applied);
                 }
                 for _ in 0..TURNS {
-                    let more = task.run.work(now_ms())?;
-                    if !task.run.outlet.is_empty() {
-                        task.touched = true;
-                        begin(&mut self.producer)?;
+                    let before = task.run.outlet.bytes();
+                    let more = room > 0 && task.run.work(now_ms())?;
+                    room = room.saturating_sub(task.run.outlet.bytes() - before);
+                    task.touched |= !task.run.outlet.is_empty();
+                    if let Some(producer) = &mut self.producer
+                        && !task.run.outlet.is_empty()
+                    {
+                        begin(producer)?;
                         let epoch = task.run.epoch;
-                        task.run.outlet.send(&mut self.producer, &self.topics, epoch)?;
+                        task.run.outlet.send(producer, &self.topics, epoch)?;
                     }
                     if !more {
                         break;
@@ -282,6 +284,16 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
         }
         Ok(worked)
+    }
+
+    /// How many bytes tasks may still give while the producer is lent.
+    fn room(&self) -> usize {
+        let open = self.units.values().filter_map(|assigned| match assigned {
+            Assigned::Open(tasks) => Some(tasks),
+            Assigned::Opening { .. } => None,
+        });
+        let given: usize = open.flatten().map(|task| task.run.outlet.bytes()).sum();
+        WAITING_BYTES.saturating_sub(given)
     }
 
     /// Opens and closes units as it is told.
@@ -396,7 +408,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             2
         } else if live().count() == self.units.len()
             && live().flatten().all(|t| t.run.ended && !t.touched)
-            && self.waiting.is_none()
+            && !self.is_committing()
         {
             1
         } else {
@@ -404,7 +416,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         };
         for (unit, assigned) in &self.units {
             if let Assigned::Open(tasks) = assigned
-                && self.waiting.is_none()
+                && !self.is_committing()
                 && tasks.iter().all(|t| t.run.ended && !t.touched)
             {
                 lock(&self.setup.ended).insert(*unit);
@@ -444,6 +456,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     fn roll_back(&mut self) -> Result<(), Error> {
         self.shown.rolled_back();
         self.waiting = None;
+        self.settle_lent();
         let units: Vec<Unit> = self.units.keys().copied().collect();
         for assigned in std::mem::take(&mut self.units).into_values() {
             if let Assigned::Opening { stop, .. } = assigned {
@@ -463,7 +476,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         if std::mem::take(&mut self.distrusted) {
             return self.renew();
         }
-        match self.producer.abort() {
+        let Some(producer) = &mut self.producer else { return self.renew() };
+        match producer.abort() {
             Ok(()) => Ok(()),
             Err(why) => {
                 tracing::warn!(worker = self.name, "the producer is made anew: {why}");
@@ -477,7 +491,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         loop {
             match producer(self.setup, &self.name) {
                 Ok((producer, topics, changelogs)) => {
-                    (self.producer, self.topics, self.changelogs) = (producer, topics, changelogs);
+                    self.producer = Some(producer);
+                    (self.topics, self.changelogs) = (topics, changelogs);
                     return Ok(());
                 }
                 Err(Error::Kafka(e)) if e.is_retriable() => {

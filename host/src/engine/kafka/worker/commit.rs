@@ -25,20 +25,35 @@ use crate::engine::kafka::open::{PACK, TASK};
 use crate::engine::kafka::outbox::Handles;
 use crate::engine::kafka::setup::Setup;
 use crate::engine::kafka::units::Unit;
+use crate::engine::report::Progress;
 use crate::engine::worker::lock;
 
 impl<'env> Worker<'_, 'env> {
-    /// Commits what all tasks have done. Where commits take longer than what is between them, as much
-    /// time goes to work as to commits, so that what waits does not grow while little is done.
+    /// Whether a commit goes on.
+    pub(super) fn is_committing(&self) -> bool {
+        self.lent.is_some() || self.waiting.is_some()
+    }
+
+    /// Begins a commit of what all tasks have done, which work need not wait for.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        if self.setup.exactly_once { self.lend() } else { self.begin_steps() }
+    }
+
+    /// Goes on with the commit that goes on, without waiting.
+    pub(super) fn go_on(&mut self) -> Result<(), Error> {
+        if self.setup.exactly_once { self.take_back(false) } else { self.step() }
+    }
+
+    /// Commits what all tasks have done, and waits for it.
     pub(super) fn commit(&mut self) -> Result<(), Error> {
-        let result = if self.setup.exactly_once {
-            self.commit_transaction()
-        } else {
-            self.commit_all_steps()
-        };
-        let took = self.last_commit.elapsed();
-        self.work_until = Instant::now() + took.min(self.setup.interval);
-        result
+        self.wait()?;
+        self.begin()?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        self.take_back(true)?;
+        self.finish_steps()
     }
 
     /// Whether there is anything to commit; if so, and there is no membership, it is dropped.
@@ -48,7 +63,8 @@ impl<'env> Worker<'_, 'env> {
             Assigned::Open(tasks) => Some(tasks),
             Assigned::Opening { .. } => None,
         });
-        let due = live.flatten().any(|t| t.touched || pressed(t)) || self.producer.is_open();
+        let is_open = self.producer.as_ref().is_some_and(Producer::is_open);
+        let due = is_open || live.flatten().any(|t| t.touched || pressed(t));
         self.last_commit = Instant::now();
         if !due {
             return Ok(false);
@@ -57,37 +73,22 @@ impl<'env> Worker<'_, 'env> {
             self.expelled(&e)?;
             return Ok(false);
         }
-        begin(&mut self.producer)?;
+        self.producer.as_mut().map_or(Ok(()), begin)?;
         Ok(true)
-    }
-
-    fn commit_transaction(&mut self) -> Result<(), Error> {
-        if !self.is_to_be_committed()? {
-            return Ok(());
-        }
-        let mut cut = self.cut()?;
-        cut.log(&mut self.producer, &self.changelogs)?;
-        failpoint::at(failpoint::BEFORE_COMMIT);
-        // All is sent before the group is asked: a generation that ends in between would cost the
-        // commit, and a partition leaves only when this worker has given it up.
-        self.producer.drain().map_err(Error::Commit)?;
-        let group = match self.group.metadata() {
-            Ok(group) => group,
-            Err(e) => return self.expelled(&e),
-        };
-        let result = self.producer.commit(&cut.offsets(), &group);
-        self.conclude(cut, result)
     }
 
     /// Ends the epochs of all tasks that did something: sends what they have given, and returns what
     /// changed.
     pub(super) fn cut(&mut self) -> Result<Cut<'env>, Error> {
-        let mut cut = Cut { frozen: Vec::new(), places: BTreeMap::new() };
+        let producer = self.producer.as_mut().expect("one commit at a time has it");
+        let read = Progress::default();
+        read.take_over(&self.read);
+        let mut cut = Cut { frozen: Vec::new(), places: BTreeMap::new(), read };
         for (unit, assigned) in &mut self.units {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
                 if task.touched {
-                    let frozen = freeze(*unit, task, &mut self.producer, &self.topics)?;
+                    let frozen = freeze(*unit, task, producer, &self.topics)?;
                     note(self.setup, task);
                     cut.frozen.push(frozen);
                     task.epoch += 1;
@@ -106,26 +107,11 @@ impl<'env> Worker<'_, 'env> {
     pub(super) fn conclude(
         &mut self,
         cut: Cut<'env>,
-        mut result: Result<Delivered, CommitError>,
+        result: Result<Delivered, CommitError>,
     ) -> Result<(), Error> {
-        while let Err(CommitError::Undecided { why }) = &result {
-            tracing::warn!(worker = self.name, "a commit is not decided yet: {why}");
-            result = self.producer.resume();
-        }
         match result {
             Ok(delivered) => {
-                failpoint::at(failpoint::AFTER_COMMIT);
-                // What the pipeline wrote for itself and has read.
-                for ((topic, partition), before) in cut.places {
-                    if before > 0 && self.setup.is_frames(topic) {
-                        let topic = topic.to_owned();
-                        let _ = self.needless.send(Needless { topic, partition, before });
-                    }
-                }
-                self.committed(cut.frozen, &delivered);
-                self.gone = None;
-                self.setup.commits.fetch_add(1, Ordering::Relaxed);
-                self.shown.committed(self.last_commit.elapsed());
+                self.settle(cut, &delivered);
                 Ok(())
             }
             Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
@@ -137,6 +123,23 @@ impl<'env> Worker<'_, 'env> {
         }
     }
 
+    /// Sees to what follows from a commit.
+    pub(super) fn settle(&mut self, cut: Cut<'env>, delivered: &Delivered) {
+        failpoint::at(failpoint::AFTER_COMMIT);
+        // What the pipeline wrote for itself and has read.
+        for ((topic, partition), before) in cut.places {
+            if before > 0 && self.setup.is_frames(topic) {
+                let topic = topic.to_owned();
+                let _ = self.needless.send(Needless { topic, partition, before });
+            }
+        }
+        self.setup.progress.take_over(&cut.read);
+        self.committed(cut.frozen, delivered);
+        self.gone = None;
+        self.setup.commits.fetch_add(1, Ordering::Relaxed);
+        self.shown.committed(self.last_commit.elapsed());
+    }
+
     /// Drops what can't be committed, as there is no membership to check it against.
     pub(super) fn expelled(&mut self, why: &NotAMember) -> Result<(), Error> {
         tracing::warn!(worker = self.name, "what was not committed is dropped: {why}");
@@ -145,7 +148,6 @@ impl<'env> Worker<'_, 'env> {
 
     /// Has what was committed applied, and what it makes needless dropped.
     fn committed(&mut self, frozen: Vec<Frozen>, delivered: &Delivered) {
-        self.setup.progress.take_over(&self.read);
         for Frozen { unit, name, epoch, ticket, packs, .. } in frozen {
             let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
             let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else { continue };
@@ -175,9 +177,11 @@ pub(super) struct Cut<'env> {
     frozen: Vec<Frozen>,
     /// Where inputs are read on, by topic and partition.
     places: BTreeMap<(&'env str, u32), i64>,
+    /// What was read for it.
+    read: Progress,
 }
 
-impl Cut<'_> {
+impl<'env> Cut<'env> {
     /// Sends what changed and where tasks stand.
     pub(super) fn log(
         &mut self,
@@ -199,7 +203,7 @@ impl Cut<'_> {
     }
 
     /// The offsets for the group.
-    pub(super) fn offsets(&self) -> Vec<Offsets<'_>> {
+    pub(super) fn offsets(&self) -> Vec<Offsets<'env>> {
         let each = self.places.iter();
         each.map(|(&(topic, partition), &next)| Offsets { topic, partition, next, metadata: None })
             .collect()

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use wasmill_kafka::{CommitError, Lot};
+use wasmill_kafka::{CommitError, Lot, Producer};
 
 use super::commit::Cut;
 use super::{STEP, TIMEOUT, Worker};
@@ -40,7 +40,7 @@ impl Worker<'_, '_> {
             return Ok(());
         }
         let cut = self.cut()?;
-        let (lot, since) = (self.producer.cut(), Instant::now());
+        let (lot, since) = (self.own().cut(), Instant::now());
         self.waiting = Some(Waiting { cut, lot, step: Step::Given, since });
         Ok(())
     }
@@ -51,8 +51,9 @@ impl Worker<'_, '_> {
         let done = match waiting.step {
             Step::Given | Step::Logged if !self.is_delivered(&waiting)? => None,
             Step::Given => {
-                waiting.cut.log(&mut self.producer, &self.changelogs)?;
-                (waiting.lot, waiting.step) = (self.producer.cut(), Step::Logged);
+                let changelogs = self.changelogs.clone();
+                waiting.cut.log(self.own(), &changelogs)?;
+                (waiting.lot, waiting.step) = (self.own().cut(), Step::Logged);
                 None
             }
             Step::Logged => {
@@ -62,9 +63,9 @@ impl Worker<'_, '_> {
                     Err(e) => return self.expelled(&e),
                 };
                 waiting.step = Step::Offsets;
-                self.producer.begin_offsets(&waiting.cut.offsets(), &group).err().map(Err)
+                self.own().begin_offsets(&waiting.cut.offsets(), &group).err().map(Err)
             }
-            Step::Offsets => self.producer.poll_offsets().transpose(),
+            Step::Offsets => self.own().poll_offsets().transpose(),
         };
         let result = match done {
             None => {
@@ -84,7 +85,7 @@ impl Worker<'_, '_> {
 
     /// Whether what a commit waits for is there.
     fn is_delivered(&mut self, waiting: &Waiting<'_>) -> Result<bool, Error> {
-        let delivered = self.producer.is_delivered(waiting.lot).map_err(Error::Commit)?;
+        let delivered = self.own().is_delivered(waiting.lot).map_err(Error::Commit)?;
         if !delivered && waiting.since.elapsed() >= TIMEOUT {
             let why = format!("what was sent for a commit was not delivered within {TIMEOUT:?}");
             return Err(Error::Commit(CommitError::Undelivered { why }));
@@ -92,16 +93,15 @@ impl Worker<'_, '_> {
         Ok(delivered)
     }
 
-    /// Commits everything, waiting for it.
-    pub(super) fn commit_all_steps(&mut self) -> Result<(), Error> {
-        self.finish_steps()?;
-        self.begin_steps()?;
-        self.finish_steps()
+    /// The producer, which is never lent without transactions.
+    fn own(&mut self) -> &mut Producer {
+        self.producer.as_mut().expect("without transactions it is never lent")
     }
 
-    fn finish_steps(&mut self) -> Result<(), Error> {
+    /// Waits until no commit goes on.
+    pub(super) fn finish_steps(&mut self) -> Result<(), Error> {
         while self.waiting.is_some() {
-            self.producer.drain().map_err(Error::Commit)?;
+            self.own().drain().map_err(Error::Commit)?;
             self.step()?;
             if self.waiting.is_some() {
                 std::thread::sleep(STEP);

@@ -1,0 +1,115 @@
+//! The commit of a transaction: a thread has the producer meanwhile, and work goes on.
+//!
+//! Invariant: what tasks give while the producer is lent waits in them, so that a transaction holds
+//! what was given up to its cut and nothing else.
+
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use wasmill_kafka::{CommitError, Delivered, NotAMember, Offsets, Producer};
+
+use super::Worker;
+use super::commit::Cut;
+use crate::engine::Error;
+use crate::engine::kafka::failpoint;
+use crate::engine::kafka::group::Group;
+
+/// A commit that goes on.
+pub(super) struct Lent<'env> {
+    cut: Cut<'env>,
+    back: Receiver<(Producer, Outcome)>,
+}
+
+/// What has come of it.
+enum Outcome {
+    Decided(Result<Delivered, CommitError>),
+    /// It was not begun.
+    NotAMember(NotAMember),
+}
+
+impl Worker<'_, '_> {
+    /// Begins a commit if there is none and anything is to be committed.
+    pub(super) fn lend(&mut self) -> Result<(), Error> {
+        if self.lent.is_some() || !self.is_to_be_committed()? {
+            return Ok(());
+        }
+        let mut cut = self.cut()?;
+        let mut producer = self.producer.take().expect("no other commit has it");
+        if let Err(error) = cut.log(&mut producer, &self.changelogs) {
+            self.producer = Some(producer);
+            return Err(error);
+        }
+        let (sender, back) = channel();
+        let (group, waker, offsets) = (self.group.clone(), self.waker.clone(), cut.offsets());
+        let name = self.name.clone();
+        self.scope.spawn(move || {
+            failpoint::at(failpoint::BEFORE_COMMIT);
+            let outcome = commit(&mut producer, &offsets, &group, &name);
+            // Nobody listens any more when the worker has stopped.
+            let _ = sender.send((producer, outcome));
+            waker.wake();
+        });
+        self.lent = Some(Lent { cut, back });
+        Ok(())
+    }
+
+    /// Takes the producer back when its commit is done, and sees to what follows; `wait`: until it is.
+    pub(super) fn take_back(&mut self, wait: bool) -> Result<(), Error> {
+        let Some(lent) = &self.lent else { return Ok(()) };
+        let back = if wait {
+            lent.back.recv().ok()
+        } else {
+            match lent.back.try_recv() {
+                Ok(back) => Some(back),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => None,
+            }
+        };
+        let Some(lent) = self.lent.take() else { return Ok(()) };
+        // Without it the thread has panicked, and another one is made.
+        let Some((producer, outcome)) = back else { return self.roll_back() };
+        self.producer = Some(producer);
+        match outcome {
+            Outcome::Decided(result) => self.conclude(lent.cut, result),
+            Outcome::NotAMember(why) => self.expelled(&why),
+        }
+    }
+
+    /// Takes the producer back before everything since the last commit is dropped; that may be the one
+    /// which it was lent to.
+    pub(super) fn settle_lent(&mut self) {
+        let Some(lent) = self.lent.take() else { return };
+        let Ok((producer, outcome)) = lent.back.recv() else { return };
+        self.producer = Some(producer);
+        match outcome {
+            Outcome::Decided(Ok(delivered)) => self.settle(lent.cut, &delivered),
+            Outcome::Decided(Err(why)) => {
+                self.distrusted |= matches!(why, CommitError::Undelivered { .. });
+            }
+            Outcome::NotAMember(_) => {}
+        }
+    }
+}
+
+/// Commits what was sent, until that is decided.
+fn commit(
+    producer: &mut Producer,
+    offsets: &[Offsets<'_>],
+    group: &Group,
+    worker: &str,
+) -> Outcome {
+    // All is sent before the group is asked: a generation that ends in between would cost the commit,
+    // and a partition leaves only when this worker has given it up.
+    if let Err(why) = producer.drain() {
+        return Outcome::Decided(Err(why));
+    }
+    let group = match group.metadata() {
+        Ok(group) => group,
+        Err(why) => return Outcome::NotAMember(why),
+    };
+    let mut result = producer.commit(offsets, &group);
+    while let Err(CommitError::Undecided { why }) = &result {
+        tracing::warn!(worker, "a commit is not decided yet: {why}");
+        result = producer.resume();
+    }
+    Outcome::Decided(result)
+}
