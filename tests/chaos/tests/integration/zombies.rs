@@ -19,7 +19,7 @@ fn an_instance_that_was_suspended_beyond_its_session_is_fenced_and_takes_part_ag
         let suspended = run.instances[victim].suspend();
         run.expect(suspended);
         // The session is over before the transaction that it had open is, or both are.
-        let wait = run.random.time(2_500, 6_000);
+        let wait = run.random.time(3_500, 6_500);
         run.sleep(wait);
         if run.random.percent(70) {
             run.await_progress();

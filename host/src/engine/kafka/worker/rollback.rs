@@ -1,0 +1,113 @@
+//! What a worker does after a failure: everything since the last commit is dropped and done again.
+//!
+//! Invariant: only errors that pass, of the network, the brokers or the group, are answered so; any
+//! other one ends the run.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use wasmill_kafka::CommitError;
+
+use super::{Assigned, RETRY, Worker, producer};
+use crate::engine::Error;
+use crate::engine::kafka::units::Unit;
+
+impl Worker<'_, '_> {
+    /// Rolls back after an error that passes; any other one is returned.
+    pub(super) fn recover(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
+                tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                self.distrusted |= matches!(e, CommitError::Undelivered { .. });
+                self.roll_back()
+            }
+            Err(Error::Kafka(e)) if passes(&e) || self.was_read_by_others(&e) => {
+                tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
+                std::thread::sleep(RETRY);
+                self.roll_back()
+            }
+            result => result,
+        }
+    }
+
+    /// Whether records that the pipeline wrote for itself are gone because others had this worker's
+    /// tasks meanwhile, read them and deleted them: then the last commit is further on. Where it is
+    /// not, they are missing.
+    fn was_read_by_others(&mut self, error: &wasmill_kafka::Error) -> bool {
+        let wasmill_kafka::Error::OffsetGone { topic, partition, offset, .. } = error else {
+            return false;
+        };
+        let now = (topic.clone(), *partition, *offset);
+        self.setup.is_frames(topic) && self.gone.replace(now.clone()) != Some(now)
+    }
+
+    /// Drops what was not committed: aborts the transaction and opens all tasks anew.
+    pub(super) fn roll_back(&mut self) -> Result<(), Error> {
+        self.shown.rolled_back();
+        self.waiting = None;
+        self.settle_lent();
+        let units: Vec<Unit> = self.units.keys().copied().collect();
+        for assigned in std::mem::take(&mut self.units).into_values() {
+            if let Assigned::Opening { stop, .. } = assigned {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        self.abort()?;
+        self.read = Arc::default();
+        for unit in units {
+            self.open(unit);
+        }
+        self.last_commit = Instant::now();
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.distrusted) {
+            return self.renew();
+        }
+        let Some(producer) = &mut self.producer else { return self.renew() };
+        match producer.abort() {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                tracing::warn!(worker = self.name, "the producer is made anew: {why}");
+                self.renew()
+            }
+        }
+    }
+
+    /// Makes the producer anew, as long as it takes.
+    fn renew(&mut self) -> Result<(), Error> {
+        loop {
+            match producer(self.setup, &self.name) {
+                Ok((producer, topics, changelogs)) => {
+                    self.producer = Some(producer);
+                    (self.topics, self.changelogs) = (topics, changelogs);
+                    return Ok(());
+                }
+                Err(Error::Kafka(e)) if e.is_retriable() => {
+                    tracing::warn!(worker = self.name, "{e}");
+                    if self.setup.ending.load(Ordering::Relaxed) {
+                        return Err(e.into());
+                    }
+                    std::thread::sleep(RETRY);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// Whether an error is one of the network or the brokers, after which work is done again from the last
+/// commit.
+pub(super) fn passes(error: &wasmill_kafka::Error) -> bool {
+    use wasmill_kafka::Error as E;
+    match error {
+        E::Send { refused, .. } => !refused,
+        E::Read { .. } => true,
+        E::Request { retriable, .. } => *retriable,
+        // Whoever had the task before has shortened its changelog meanwhile.
+        E::OffsetGone { topic, .. } => topic.ends_with("-changelog"),
+        _ => false,
+    }
+}
