@@ -50,11 +50,19 @@ pub(super) struct Job {
     pub(super) urgent: bool,
 }
 
+/// What the thread that applies is told.
+pub(super) enum Message {
+    /// A commit.
+    Commit(Job),
+    /// Everything is to be applied that was committed; the other end waits until this is dropped.
+    Finish(Sender<()>),
+}
+
 /// Starts the thread that applies; it ends when all senders are gone. An error ends it too, and is
 /// told to `failed`.
 pub(super) fn start(
     failed: impl Fn(Error) + Send + 'static,
-) -> std::io::Result<(Sender<Job>, std::thread::JoinHandle<()>)> {
+) -> std::io::Result<(Sender<Message>, std::thread::JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("wasmill-state".into()).spawn(move || {
         if let Err(error) = follow(&receiver) {
@@ -70,9 +78,21 @@ struct Waiting {
     bytes: usize,
     urgent: bool,
     since: Option<Instant>,
+    /// Who waits for all of it.
+    told: Vec<Sender<()>>,
 }
 
 impl Waiting {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Commit(job) => self.add(job),
+            Message::Finish(done) => {
+                self.urgent = true;
+                self.told.push(done);
+            }
+        }
+    }
+
     fn add(&mut self, job: Job) {
         self.bytes += job.packs.iter().map(Vec::len).sum::<usize>();
         self.urgent |= job.urgent;
@@ -86,21 +106,23 @@ impl Waiting {
     }
 }
 
-fn follow(jobs: &Receiver<Job>) -> Result<(), Error> {
+fn follow(messages: &Receiver<Message>) -> Result<(), Error> {
     let mut waiting = Waiting::default();
     loop {
-        match jobs.recv_timeout(Duration::from_millis(200)) {
-            Ok(job) => waiting.add(job),
+        match messages.recv_timeout(Duration::from_millis(200)) {
+            Ok(message) => waiting.take(message),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
-        while let Ok(job) = jobs.try_recv() {
-            waiting.add(job);
+        while let Ok(message) = messages.try_recv() {
+            waiting.take(message);
         }
         if waiting.is_due() {
-            for (_, jobs) in std::mem::take(&mut waiting).jobs {
+            let due = std::mem::take(&mut waiting);
+            for jobs in due.jobs.into_values() {
                 apply(&jobs)?;
             }
+            drop(due.told);
         }
     }
 }

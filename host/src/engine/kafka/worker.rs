@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use wasmill_kafka::{Fetcher, Producer, Waker};
 
-use super::apply::{Job, StateFile};
+use super::apply::{Message, StateFile};
 use super::feed::KafkaFeed;
 use super::group::{Group, Order};
 use super::janitor::Needless;
@@ -94,7 +94,7 @@ pub(super) struct Worker<'scope, 'env> {
     units: BTreeMap<Unit, Assigned>,
     opened: (Sender<Opened>, Receiver<Opened>),
     openings: u64,
-    apply: Sender<Job>,
+    apply: Sender<Message>,
     needless: Sender<Needless>,
     /// When the last commit began.
     last_commit: Instant,
@@ -126,7 +126,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         number: usize,
         group: Arc<Group>,
         (orders, waker): (Receiver<Order>, Waker),
-        apply: Sender<Job>,
+        apply: Sender<Message>,
         needless: Sender<Needless>,
     ) -> Result<Self, Error> {
         let name = format!("{}-{}-{number}", setup.group, setup.instance);
@@ -165,6 +165,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     /// Works until it is told to stop; ends with a last commit.
     pub(super) fn work(mut self) -> Result<(), Error> {
         let result = self.run();
+        if result.is_ok() {
+            self.apply_all();
+        }
         for assigned in self.units.values() {
             if let Assigned::Opening { stop, .. } = assigned {
                 stop.store(true, Ordering::Relaxed);
@@ -176,6 +179,17 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         self.units.clear();
         result
+    }
+
+    /// Has everything applied to the state files, so that the next start need not read it again from
+    /// changelogs; not where all inputs have ended, as nothing is read on then.
+    fn apply_all(&self) {
+        if self.standing == 0 {
+            let (done, wait) = channel();
+            // The applier has ended only if it has failed, which it says itself.
+            let _ = self.apply.send(Message::Finish(done));
+            let _ = wait.recv();
+        }
     }
 
     fn run(&mut self) -> Result<(), Error> {

@@ -18,7 +18,7 @@ use super::{Assigned, Live, Worker, begin};
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
 use crate::engine::feed::Place;
-use crate::engine::kafka::apply::Job;
+use crate::engine::kafka::apply::{Job, Message};
 use crate::engine::kafka::failpoint;
 use crate::engine::kafka::janitor::Needless;
 use crate::engine::kafka::open::{PACK, TASK};
@@ -159,7 +159,7 @@ impl<'env> Worker<'_, 'env> {
                     let (file, urgent) = (Arc::downgrade(file), task.run.task.is_pressed());
                     let job = Job { task: name, file, packs, offset, epoch, urgent };
                     // The applier has ended only if it has failed, which it says itself.
-                    let _ = self.apply.send(job);
+                    let _ = self.apply.send(Message::Commit(job));
                     task.trim.committed(offset, bytes)
                 }
             };
