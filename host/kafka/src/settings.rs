@@ -237,8 +237,10 @@ const FETCHING: [(&str, &str); 8] = [
     ("statistics.interval.ms", "0"),
 ];
 
-const RESTORING: [(&str, &str); 6] = [
+const RESTORING: [(&str, &str); 7] = [
     ("fetch.queue.backoff.ms", "1"),
+    // A task waits for it.
+    ("fetch.error.backoff.ms", "20"),
     // The end shows by a fetch that brings nothing.
     ("fetch.wait.max.ms", "10"),
     ("fetch.message.max.bytes", "16777216"),
