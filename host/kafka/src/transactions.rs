@@ -402,8 +402,8 @@ impl Producer {
     /// none while it is not. Does not wait.
     ///
     /// # Errors
-    /// [`CommitError`], whose variants say what to do; after [`CommitError::Undecided`] it is to be
-    /// begun again.
+    /// [`CommitError`], whose variants say what to do; but after [`CommitError::Undecided`] it is to be
+    /// begun again, not resumed.
     pub fn poll_offsets(&mut self) -> Result<Option<Delivered>, CommitError> {
         if let Some(commit) = &self.committing {
             match commit.poll() {
