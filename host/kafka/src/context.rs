@@ -115,6 +115,15 @@ impl Context {
         lock(&self.deliveries).failure.get_or_insert((topic.to_owned(), partition, code, why));
     }
 
+    /// No broker said that a record was taken: librdkafka infers it from the sequence number of one
+    /// after it, which was. That is wrong where the broker has forgotten the producer, as it does when
+    /// it starts and what the producer wrote has timestamps of more than a day ago
+    /// (`producer.id.expiration.ms`): then it takes any number (KAFKA-15591).
+    pub(crate) fn delivery_inferred(&self, topic: &str, partition: i32) {
+        let why = "no broker has said that it was taken";
+        self.delivery_failed(topic, partition, RDKafkaErrorCode::OutOfOrderSequenceNumber, why);
+    }
+
     pub(crate) fn has_failed_delivery(&self) -> bool {
         lock(&self.deliveries).failure.is_some()
     }

@@ -148,17 +148,28 @@ impl Input {
     /// How often each number below `total` went in, and how many did more than once.
     ///
     /// # Errors
-    /// When one did not, or others did.
-    pub fn resent(&self, total: u64) -> Result<usize, String> {
+    /// When one did not, with that, or others did.
+    pub fn resent(&self, total: u64) -> Result<usize, Wrong> {
         let mut times = vec![0_u32; total as usize];
         for n in self.0.iter().flatten() {
-            *times.get_mut(*n as usize).ok_or_else(|| format!("{n} was never sent"))? += 1;
+            *times.get_mut(*n as usize).ok_or(Wrong::NeverSent(*n))? += 1;
         }
-        match times.iter().position(|times| *times == 0) {
-            Some(n) => Err(format!("the brokers have lost number {n}, which they had taken")),
-            None => Ok(times.iter().filter(|times| **times > 1).count()),
+        let lost = |n: &u64| times[*n as usize] == 0;
+        let lost: Vec<u64> = (0..total).filter(lost).collect();
+        if !lost.is_empty() {
+            return Err(Wrong::Lost(lost));
         }
+        Ok(times.iter().filter(|times| **times > 1).count())
     }
+}
+
+/// How an input is not what was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrong {
+    /// Numbers that the brokers had taken are not there.
+    Lost(Vec<u64>),
+    /// A number is there that was not sent.
+    NeverSent(u64),
 }
 
 /// What is known of an account.

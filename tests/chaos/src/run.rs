@@ -153,7 +153,8 @@ impl Run {
         for instance in &mut instances[..options.instances] {
             instance.start()?;
         }
-        let (feed, reader) = (Feed::start(&brokers, options.rate), Reader::start(&brokers)?);
+        let feed = Feed::start(&brokers, options.rate, &folder.join("feed.log"))?;
+        let reader = Reader::start(&brokers)?;
         let commits = Commits::follow(&brokers);
         let mut run = Self {
             name: name.to_owned(),

@@ -71,12 +71,16 @@ unsafe extern "C" fn delivered(
     let (message, context) = unsafe { (&*message, &*context.cast::<Context>()) };
     let label = Label(message._private.addr());
     let failed = message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
-    if failed {
+    if failed || message.offset < 0 {
         // SAFETY: a report's message has its topic; the other two are static or the message's.
         let (topic, why) = unsafe {
             (text(ffi::rd_kafka_topic_name(message.rkt)), text(ffi::rd_kafka_err2str(message.err)))
         };
-        context.delivery_failed(&topic, message.partition, message.err.into(), &why);
+        if failed {
+            context.delivery_failed(&topic, message.partition, message.err.into(), &why);
+        } else {
+            context.delivery_inferred(&topic, message.partition);
+        }
     } else if label.ticket() != 0 {
         context.delivered(label.ticket(), message.offset);
     }

@@ -2,14 +2,19 @@
 //!
 //! Invariant: a run that passes has compared everything that its input and its output hold.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::{LOOK, PATIENCE, Run, tell};
-use crate::check::{self, Check, Input, Progress};
+use crate::check::{self, Check, Input, Progress, Wrong};
 use crate::input::{self, ACCOUNTS};
 use crate::output;
+
+/// How many of the numbers that are lost are told.
+const TOLD: usize = 12;
 
 impl Run {
     /// Ends the run: no more goes in, everything must come out, and it must be right; then all
@@ -74,13 +79,18 @@ impl Run {
     fn compare(&mut self, total: u64, audits: u64) -> anyhow::Result<()> {
         let brokers = self.cluster.bootstrap();
         let (mut input, mut wrong) = (Input::default(), None);
-        output::everything(&brokers, input::TOPIC, PATIENCE, |partition, _, value| {
+        let mut holds = BTreeMap::new();
+        output::everything(&brokers, input::TOPIC, PATIENCE, |partition, offset, value| {
             if let Err(why) = input.take(partition, value) {
                 wrong.get_or_insert(why);
             }
+            holds.insert(
+                (partition, offset),
+                String::from_utf8_lossy(value.unwrap_or_default()).into_owned(),
+            );
         })?;
         let resent = match wrong {
-            None => input.resent(total),
+            None => input.resent(total).map_err(|wrong| self.explain(wrong, &holds)),
             Some(why) => Err(why),
         };
         match resent.map_err(|why| anyhow!("not the pipeline is wrong, but its input: {why}"))? {
@@ -94,6 +104,28 @@ impl Run {
         let verdict = check.verdict(audits);
         ensure!(verdict.is_empty(), "what came out is wrong:\n{}", verdict.join("\n"));
         Ok(())
+    }
+
+    /// What was said of numbers that were taken and are not there, and what is there instead.
+    fn explain(&self, wrong: Wrong, holds: &BTreeMap<(i32, i64), String>) -> String {
+        let lost = match wrong {
+            Wrong::NeverSent(n) => return format!("{n} was never sent"),
+            Wrong::Lost(lost) => lost,
+        };
+        let mut text = format!("{} numbers that the brokers had taken are lost:", lost.len());
+        for n in lost.iter().take(TOLD) {
+            let partition = input::partition(input::account(*n)).cast_signed();
+            let _ = match self.feed.taken(*n) {
+                Some(at) => {
+                    let there = holds.get(&(partition, at)).map_or("nothing", String::as_str);
+                    write!(text, "\n{n} taken as in/{partition} offset {at}, where is {there}")
+                }
+                None => {
+                    write!(text, "\n{n} of in/{partition}: the client did not say it was taken")
+                }
+            };
+        }
+        text
     }
 
     fn audit(&mut self, audit: u64, total: u64) -> anyhow::Result<()> {
