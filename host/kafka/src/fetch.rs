@@ -1,7 +1,8 @@
 //! Reading partitions at offsets that the engine keeps. Invariant: records of a partition come once
 //! and in order, and an offset that is not there is an error, never a jump.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -21,6 +22,15 @@ const RANGE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Fetcher {
     client: Arc<Client>,
     waker: Waker,
+    /// The topics whose leaders were found.
+    found: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What a [`Fetcher`] knows of who leads topics, for any thread to bring up to date.
+#[derive(Clone)]
+pub struct Leaders {
+    client: Arc<Client>,
+    found: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Which records are read.
@@ -57,6 +67,31 @@ pub struct Partition {
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Fetcher({})", self.client.context().brokers)
+    }
+}
+
+impl std::fmt::Debug for Leaders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Leaders({})", self.client.context().brokers)
+    }
+}
+
+impl Leaders {
+    /// Finds out who leads a topic, at most for so long, if that is not known yet. Reading it begins
+    /// at once then; otherwise librdkafka looks for that after [`Fetcher::assign`], which may take it
+    /// a second.
+    pub fn find(&self, topic: &str, timeout: Duration) {
+        // Asked for once: behind a fetch that waits for records the answer would come late.
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.contains(topic) {
+            return;
+        }
+        match self.client.fetch_metadata(Some(topic), timeout) {
+            Ok(_) => drop(found.insert(topic.to_owned())),
+            Err(error) => {
+                tracing::debug!(topic, %error, "its leaders are looked for when it is read");
+            }
+        }
     }
 }
 
@@ -120,7 +155,7 @@ impl Fetcher {
         let mut client = consumer(settings, role, &owned)?;
         let own = waker.clone();
         client.set_nonempty_callback(move || own.wake());
-        Ok(Self { client: Arc::new(client), waker: waker.clone() })
+        Ok(Self { client: Arc::new(client), waker: waker.clone(), found: Arc::default() })
     }
 
     /// Begins to read a partition at an offset.
@@ -148,6 +183,11 @@ impl Fetcher {
             client: Arc::clone(&self.client),
             waker: self.waker.clone(),
         })
+    }
+
+    /// Finds out who leads topics that are to be read.
+    pub fn leaders(&self) -> Leaders {
+        Leaders { client: Arc::clone(&self.client), found: Arc::clone(&self.found) }
     }
 
     /// Serves logs, errors and statistics of the client; to be called now and then, at least once a

@@ -27,7 +27,7 @@ pub use admin::{Admin, GroupMember, Offsets as PartitionOffsets, TopicOffsets, T
 pub use batch::{Batch, TimestampKind};
 pub use committed::{Committed, Position};
 pub use error::Error;
-pub use fetch::{Fetcher, Isolation, Limit, Partition};
+pub use fetch::{Fetcher, Isolation, Leaders, Limit, Partition};
 pub use membership::{Event, GroupMetadata, Membership, NotAMember, Strategy};
 pub use redaction::REDACTED;
 pub use restore::{Progress, Source, read_to_end};

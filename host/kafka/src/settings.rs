@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use crate::native;
@@ -156,6 +157,10 @@ impl Settings {
         }
         for (key, value) in owned {
             config.set(*key, *value);
+        }
+        if config.get("debug").is_some_and(|facilities| !facilities.is_empty()) {
+            // Otherwise it says nothing of what it is asked for.
+            config.set_log_level(RDKafkaLogLevel::Debug);
         }
         match config.create_native_config() {
             Ok(_) => Ok((config, redaction)),

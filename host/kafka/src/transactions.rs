@@ -122,6 +122,9 @@ impl Producer {
     ) -> Result<Self, Error> {
         let producer = Self::new(settings, &[("transactional.id", transactional_id)], timeout)?;
         let deadline = Instant::now() + timeout;
+        // Asked before there is one, librdkafka waits half a second to ask for the coordinator again.
+        // What goes wrong with this shows below.
+        let _ = producer.handle.ask_for_leaders(left(deadline));
         loop {
             match producer.handle.init_transactions(left(deadline)) {
                 Ok(()) => return Ok(producer),
@@ -196,6 +199,14 @@ impl Producer {
         self.topics.insert(name.to_owned(), topic);
         self.names.push(name.to_owned());
         Ok(topic)
+    }
+
+    /// Finds out who leads the topics that are known so far, at most for the timeout. Without it
+    /// librdkafka looks for that when it has something to send, which may take it a second.
+    pub fn find_leaders(&self) {
+        if let Err(code) = self.handle.ask_for_leaders(self.timeout) {
+            tracing::debug!(%code, "leaders are looked for when there is something to send");
+        }
     }
 
     /// Opens a transaction, where there are any and none is open. Costs no request.

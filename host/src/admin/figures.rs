@@ -22,6 +22,8 @@ pub struct Figures {
     assignments: Mutex<BTreeMap<String, u64>>,
     workers: Mutex<BTreeMap<String, status::Worker>>,
     restores: Mutex<BTreeMap<u64, status::Restore>>,
+    /// Each with the number of its handle.
+    standbys: Mutex<BTreeMap<String, (u64, status::Standby)>>,
 }
 
 /// What runs.
@@ -42,6 +44,7 @@ impl Default for Figures {
             assignments: Mutex::default(),
             workers: Mutex::default(),
             restores: Mutex::default(),
+            standbys: Mutex::default(),
         }
     }
 }
@@ -80,6 +83,14 @@ impl Figures {
         Restore { figures: self.clone(), number }
     }
 
+    /// Lists the copy of a task's state until the result is dropped.
+    #[must_use = "the copy is listed as long as this lives"]
+    pub fn standby(self: &Arc<Self>, task: &str, standby: status::Standby) -> Standby {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        lock(&self.standbys).insert(task.to_owned(), (number, standby));
+        Standby { figures: self.clone(), task: task.to_owned(), number }
+    }
+
     /// A copy of everything, as it is now.
     pub fn status(&self) -> Status {
         let (pipeline, group, records, bytes) = {
@@ -92,6 +103,7 @@ impl Figures {
         let tasks = tasks.iter().map(|(name, (_, task))| (name.clone(), task.clone())).collect();
         // One of which everything is there already is none.
         let restores = lock(&self.restores);
+        let standbys = lock(&self.standbys);
         Status {
             pipeline,
             group,
@@ -102,6 +114,7 @@ impl Figures {
             assignments: lock(&self.assignments).clone(),
             workers: lock(&self.workers).clone(),
             restores: restores.values().filter(|r| r.end > r.from).cloned().collect(),
+            standbys: standbys.iter().map(|(task, (_, of))| (task.clone(), of.clone())).collect(),
         }
     }
 }
@@ -186,6 +199,35 @@ impl Drop for Restore {
     }
 }
 
+/// What is told of the copy of a task's state. Dropping it takes the copy off the list.
+#[derive(Debug)]
+pub struct Standby {
+    figures: Arc<Figures>,
+    task: String,
+    number: u64,
+}
+
+impl Standby {
+    /// It has come so far.
+    pub fn at(&self, position: i64, lag: Option<u64>) {
+        // Another copy of the task may have begun by now.
+        if let Some((number, standby)) = lock(&self.figures.standbys).get_mut(&self.task)
+            && *number == self.number
+        {
+            (standby.position, standby.lag) = (position, lag);
+        }
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let mut standbys = lock(&self.figures.standbys);
+        if standbys.get(&self.task).is_some_and(|(number, _)| *number == self.number) {
+            standbys.remove(&self.task);
+        }
+    }
+}
+
 /// Figures of a thread that has panicked are still figures.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -228,6 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_is_listed_with_where_it_stands_until_it_is_given_up() {
+        let figures = Arc::new(Figures::default());
+        let copy = |position| status::Standby { topic: "c".into(), position, ..Default::default() };
+        let before = figures.standby("1-0", copy(4));
+        let after = figures.standby("1-0", copy(5));
+        before.at(90, Some(1));
+        drop(before);
+        assert_eq!(figures.status().standbys["1-0"], copy(5));
+        after.at(6, Some(7));
+        let now = figures.status().standbys["1-0"].clone();
+        assert_eq!((now.position, now.lag), (6, Some(7)));
+        drop(after);
+        assert!(figures.status().standbys.is_empty());
+    }
+
+    #[test]
     fn a_status_is_read_back_as_it_was_written_and_more_fields_do_no_harm() {
         let figures = Arc::new(Figures::default());
         figures.begin("weblog", Some("g"), Arc::default());
@@ -235,6 +293,7 @@ mod tests {
         figures.worker("0".into()).committed(Duration::from_millis(3));
         let mut json = serde_json::to_value(figures.status()).unwrap();
         json["news"] = "of a later version".into();
+        json.as_object_mut().unwrap().remove("standbys").expect("an earlier version has none");
         let read: Status = serde_json::from_value(json).unwrap();
         assert_eq!(read.workers, figures.status().workers);
         assert_eq!(read.tasks, figures.status().tasks);

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use wasmill_abi::{WATERMARK_END, WATERMARK_START};
 
 use super::latency::{BOUNDS, Latency};
-use super::status::{Input, Restore, Stage, Status, Task, Worker};
+use super::status::{Input, Restore, Stage, Standby, Status, Task, Worker};
 
 /// The figures of a run as OpenMetrics text, which Prometheus reads.
 ///
@@ -207,7 +207,17 @@ impl Collector for Figures {
             restores(|r| r.position as f64)
         })?;
         put("restore_end", "The offset where a restore ends", restores(|r| r.end as f64))?;
-        put("restore_ratio", "How much of a restore is done: 0 to 1", restores(Restore::ratio))
+        put("restore_ratio", "How much of a restore is done: 0 to 1", restores(Restore::ratio))?;
+        put(
+            "standby_position",
+            "The offset of the changelog that a copy of a task's state reads next",
+            self.standbys(|standby| Some(Value::Gauge(standby.position as f64))),
+        )?;
+        put(
+            "standby_lag_offsets",
+            "Offsets between what a copy of a task's state reads next and the end of the changelog",
+            self.standbys(|standby| standby.lag.map(Value::level)),
+        )
     }
 }
 
@@ -264,6 +274,16 @@ impl Figures {
     fn workers<'a>(&'a self, of: impl Fn(&'a Worker) -> Value<'a>) -> Samples<'a> {
         let workers = self.0.workers.iter();
         workers.map(|(name, worker)| (vec![("worker", name.into())], of(worker))).collect()
+    }
+
+    fn standbys(&self, of: fn(&Standby) -> Option<Value<'static>>) -> Samples<'_> {
+        let mut samples = Vec::new();
+        for (task, standby) in &self.0.standbys {
+            let mut labels = of_task(task);
+            labels.extend(of_partition(&standby.topic, standby.partition));
+            samples.extend(of(standby).map(|value| (labels, value)));
+        }
+        samples
     }
 
     fn restores(&self, of: fn(&Restore) -> f64) -> Samples<'_> {

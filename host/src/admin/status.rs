@@ -31,6 +31,9 @@ pub struct Status {
     pub workers: BTreeMap<String, Worker>,
     /// Changelogs that state is being restored from.
     pub restores: Vec<Restore>,
+    /// The copies that are kept here of the state of other instances' tasks, by task.
+    #[serde(default)]
+    pub standbys: BTreeMap<String, Standby>,
 }
 
 /// A task.
@@ -110,6 +113,20 @@ pub struct Restore {
     pub position: i64,
     /// Where it ends.
     pub end: i64,
+}
+
+/// A copy of a task's state that follows its changelog.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// The changelog.
+    pub topic: String,
+    /// The partition of the changelog.
+    pub partition: u32,
+    /// The offset to be read next.
+    pub position: i64,
+    /// Offsets between that and the end; none until the first answer from Kafka. It is seldom 0 while
+    /// the task's owner commits.
+    pub lag: Option<u64>,
 }
 
 impl Restore {

@@ -16,7 +16,8 @@ use super::{output, pipeline};
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Shows how a running pipeline stands: tasks, watermarks, lag, commits, rebalances, restores
+/// Shows how a running pipeline stands: tasks, watermarks, lag, commits, rebalances, restores,
+/// standbys
 ///
 /// It asks the instance that listens on the admin address: that of --admin, else of engine.admin in
 /// the pipeline file. When none answers, it shows for a pipeline on Kafka how far its group is behind.

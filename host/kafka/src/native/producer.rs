@@ -229,6 +229,23 @@ impl Handle {
         usize::try_from(unsafe { ffi::rd_kafka_outq_len(self.pointer()) }).unwrap_or(0)
     }
 
+    /// Asks a broker for the leaders of all topics that were added, and waits for the answer at most
+    /// so long.
+    pub(crate) fn ask_for_leaders(&self, timeout: Duration) -> Result<(), RDKafkaErrorCode> {
+        let mut metadata: *const ffi::rd_kafka_metadata = ptr::null();
+        // SAFETY: the client is alive; what comes back is ours to destroy, where anything does.
+        let code = unsafe {
+            let (local, one) = (0, ptr::null_mut());
+            let code =
+                ffi::rd_kafka_metadata(self.pointer(), local, one, &mut metadata, ms(timeout));
+            if !metadata.is_null() {
+                ffi::rd_kafka_metadata_destroy(metadata);
+            }
+            code
+        };
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code.into()) }
+    }
+
     pub(crate) fn init_transactions(&self, timeout: Duration) -> Result<(), Failure> {
         // SAFETY: the client is alive; so in the four calls below.
         Failure::check(unsafe { ffi::rd_kafka_init_transactions(self.pointer(), ms(timeout)) })

@@ -43,8 +43,16 @@ fn status() -> Status {
             position: 150,
             end: 300,
         }],
+        standbys: BTreeMap::from([
+            ("1-4".to_owned(), standby(4, Some(12))),
+            ("1-5".to_owned(), standby(5, None)),
+        ]),
         ..Status::default()
     }
+}
+
+fn standby(partition: u32, lag: Option<u64>) -> Standby {
+    Standby { topic: "g-1-changelog".into(), partition, position: 70, lag }
 }
 
 /// A sample: its name, its labels, its value.
@@ -134,6 +142,9 @@ fn the_text_is_what_prometheus_reads_and_every_sample_names_pipeline_and_group()
     assert_eq!(value(&samples, "wasmill_worker_rebalances_total", &[("worker", "0")]), 4.0);
     let changelog = [("topic", "g-1-changelog"), ("partition", "3")];
     assert_eq!(value(&samples, "wasmill_restore_ratio", &changelog), 0.25);
+    let copy = [("task", "1-4"), ("topic", "g-1-changelog"), ("partition", "4")];
+    assert_eq!(value(&samples, "wasmill_standby_lag_offsets", &copy), 12.0);
+    assert_eq!(value(&samples, "wasmill_standby_position", &copy), 70.0);
 }
 
 #[test]
@@ -156,6 +167,7 @@ fn what_is_not_known_has_no_sample() {
     let of = |name: &str| samples.iter().filter(|s| s.0 == name).count();
     assert_eq!(of("wasmill_input_lag_offsets"), 1, "nothing is known of the file's");
     assert_eq!(of("wasmill_input_watermark_timestamp_seconds"), 0, "one at each end of time");
+    assert_eq!(of("wasmill_standby_lag_offsets"), 1, "of the other one there is no answer yet");
     let nothing = parse(&text(Status { pipeline: "p".into(), ..Status::default() }));
     let names: BTreeSet<_> = nothing.iter().map(|s| s.0.as_str()).collect();
     let known =

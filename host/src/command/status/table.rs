@@ -58,6 +58,7 @@ pub(super) fn status(status: &Status) -> String {
     of_stages(&tasks).write(&mut text);
     of_workers(status).write(&mut text);
     of_restores(status).write(&mut text);
+    of_standbys(status).write(&mut text);
     text
 }
 
@@ -179,6 +180,26 @@ fn of_restores(status: &Status) -> Table<5> {
     table
 }
 
+fn of_standbys(status: &Status) -> Table<5> {
+    let mut table = Table::new([
+        ("STANDBY OF", TEXT),
+        ("CHANGELOG", TEXT),
+        ("PARTITION", NUMBER),
+        ("POSITION", NUMBER),
+        ("LAG", NUMBER),
+    ]);
+    for (task, standby) in &status.standbys {
+        table.rows.push([
+            task.clone(),
+            standby.topic.clone(),
+            standby.partition.to_string(),
+            standby.position.to_string(),
+            known(standby.lag),
+        ]);
+    }
+    table
+}
+
 /// How far a group is behind.
 pub(super) fn lag(partitions: &[PartitionLag]) -> String {
     if partitions.is_empty() {
@@ -219,7 +240,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use wasmill::admin::status::{Input, Restore, Stage, Worker};
+    use wasmill::admin::status::{Input, Restore, Stage, Standby, Worker};
 
     use super::*;
 
@@ -244,6 +265,7 @@ mod tests {
         let mut commits = Latency::default();
         commits.observe(Duration::from_millis(4));
         let tasks = [("1-10", task(10, Some(5))), ("1-2", task(2, None))];
+        let standby = Standby { topic: "c".into(), partition: 3, position: 80, lag: Some(9) };
         let of = Status {
             pipeline: "weblog".into(),
             group: Some("g".into()),
@@ -260,6 +282,7 @@ mod tests {
                 position: 30,
                 end: 40,
             }],
+            standbys: BTreeMap::from([("1-3".to_owned(), standby)]),
         };
         assert_eq!(
             status(&of),
@@ -281,7 +304,10 @@ mod tests {
              0           0        0           0        1  4.0 ms  5.0 ms          0\n\
              \n\
              RESTORE FROM  PARTITION  POSITION  END  DONE\n\
-             c                     4        30   40  75 %\n"
+             c                     4        30   40  75 %\n\
+             \n\
+             STANDBY OF  CHANGELOG  PARTITION  POSITION  LAG\n\
+             1-3         c                  3        80    9\n"
         );
     }
 

@@ -4,7 +4,7 @@
 //! Invariant: what an opened task has is what its changelog holds up to the end that it had when
 //! opening began, transactions that were pending then included.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use wasmill_core::layout::InputClock;
 use wasmill_core::store::{Cold, Nothing};
 use wasmill_core::task::Task;
-use wasmill_kafka::{Admin, Fetcher, Progress, Source, read_to_end};
+use wasmill_kafka::{Admin, Fetcher, Leaders, Progress, Source, read_to_end};
 use wasmill_pipeline::plan::{InputFrom, TopicKind};
 use wasmill_pipeline::{SourceKind, Start};
 
@@ -36,6 +36,9 @@ const GROUP_BYTES: usize = 64 << 20;
 const CLOSING: Duration = Duration::from_secs(60);
 /// How long a restore waits when nothing comes: longer than a transaction may stay open.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long it is waited for who leads a topic.
+const LEADERS: Duration = Duration::from_secs(2);
 
 /// How many of the last records of a changelog are looked through for where a task stands.
 pub(super) const LAST_RECORDS: i64 = 1_000;
@@ -495,6 +498,15 @@ fn replay_end(setup: &Setup<'_>, topic: &str, partition: u32, end: i64) -> Resul
         Some(Until::Timestamp(ms)) => setup.admin.offset_at(topic, partition, *ms)?.min(end),
         Some(Until::Offsets(all)) => all.get(&partition).map_or(end, |offset| *offset.min(&end)),
     })
+}
+
+/// Finds out who leads what tasks read, so that reading it begins at once.
+pub(super) fn find_leaders(tasks: &[OpenTask], leaders: &Leaders) {
+    let topics = tasks.iter().flat_map(|task| &task.inputs).filter_map(|begin| match begin {
+        Begin::Topic { name, .. } => Some(name.as_str()),
+        Begin::Lines(..) | Begin::Ended => None,
+    });
+    topics.collect::<BTreeSet<_>>().into_iter().for_each(|topic| leaders.find(topic, LEADERS));
 }
 
 /// Begins to read the inputs of a unit's tasks. A partition that several of them read is read once.

@@ -6,6 +6,7 @@
 //! commit.
 
 mod commit;
+mod connect;
 mod lent;
 mod rollback;
 mod steps;
@@ -35,6 +36,7 @@ use crate::engine::report::Progress;
 use crate::engine::shown::{INTERVAL, update};
 use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
+use connect::Connecting;
 use lent::Lent;
 use rollback::passes;
 use steps::Waiting;
@@ -45,7 +47,7 @@ const TURNS: usize = 8;
 const NAP: Duration = Duration::from_millis(5);
 /// The same while a commit waits for deliveries.
 const STEP: Duration = Duration::from_millis(1);
-/// Most bytes that tasks give while a commit has the producer, after which they wait.
+/// Most bytes that tasks give while there is no producer, after which they wait.
 const WAITING_BYTES: usize = 16 << 20;
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -86,8 +88,9 @@ pub(super) struct Worker<'scope, 'env> {
     orders: Receiver<Order>,
     fetcher: Fetcher,
     waker: Waker,
-    /// None while it is lent to a commit.
+    /// None while it is being connected, or lent to a commit.
     producer: Option<Producer>,
+    connecting: Option<Connecting>,
     topics: Vec<Handles>,
     /// The changelogs, by sub-topology.
     changelogs: Vec<wasmill_kafka::Topic>,
@@ -130,7 +133,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         needless: Sender<Needless>,
     ) -> Result<Self, Error> {
         let name = format!("{}-{}-{number}", setup.group, setup.instance);
-        let (producer, topics, changelogs) = producer(setup, &name)?;
+        let connecting = Connecting::begin(setup, scope, &name, &waker);
         let fetcher = Fetcher::new(&setup.settings, &setup.group, &waker)?;
         setup.bare.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
@@ -141,9 +144,10 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             orders,
             fetcher,
             waker,
-            producer: Some(producer),
-            topics,
-            changelogs,
+            producer: None,
+            connecting: Some(connecting),
+            topics: Vec::new(),
+            changelogs: Vec::new(),
             units: BTreeMap::new(),
             opened: channel(),
             openings: 0,
@@ -225,7 +229,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 // Nothing wakes it when what it waits for is delivered.
                 Some(_) => STEP,
             };
-            let left = if self.lent.is_some() { NAP } else { left };
+            let left = if self.producer.is_none() { NAP } else { left };
             self.producer.iter_mut().for_each(Producer::poll);
             self.fetcher.wait(NAP.min(left.max(Duration::from_micros(100))));
         }
@@ -236,7 +240,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
         let mut worked = false;
         let due = self.last_commit + self.setup.interval;
-        // What tasks give while the producer is lent waits in them.
+        // What tasks give while there is no producer waits in them.
         let mut room = if self.producer.is_some() { usize::MAX } else { self.room() };
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
@@ -274,7 +278,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(worked)
     }
 
-    /// How many bytes tasks may still give while the producer is lent.
+    /// How many bytes tasks may still give while there is no producer.
     fn room(&self) -> usize {
         let open = self.units.values().filter_map(|assigned| match assigned {
             Assigned::Open(tasks) => Some(tasks),
@@ -330,8 +334,10 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         let (number, stop) = (self.openings, Arc::new(AtomicBool::new(false)));
         self.units.insert(unit, Assigned::Opening { stop: stop.clone(), number });
         let (setup, sender, waker) = (self.setup, self.opened.0.clone(), self.waker.clone());
+        let leaders = self.fetcher.leaders();
         self.scope.spawn(move || {
             let result = open::unit(setup, unit, &stop);
+            result.iter().for_each(|tasks| open::find_leaders(tasks, &leaders));
             // Nobody listens any more when the worker has stopped.
             let _ = sender.send((unit, number, result));
             waker.wake();
@@ -439,20 +445,6 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         let (rebalances, units) = (self.group.rebalances(), self.units.len() as u64);
         self.shown.update(|w| (w.rebalances, w.units, w.opening) = (rebalances, units, opening));
     }
-}
-
-type Made = (Producer, Vec<Handles>, Vec<wasmill_kafka::Topic>);
-
-fn producer(setup: &Setup<'_>, name: &str) -> Result<Made, Error> {
-    let mut producer = if setup.exactly_once {
-        Producer::connect(&setup.settings, name, TIMEOUT)?
-    } else {
-        Producer::at_least_once(&setup.settings, TIMEOUT)?
-    };
-    let topics = Handles::of(&setup.ways, &mut producer)?;
-    let changelogs: Result<Vec<_>, _> =
-        (0..setup.topology.subs.len()).map(|sub| producer.topic(&setup.changelog(sub))).collect();
-    Ok((producer, topics, changelogs?))
 }
 
 fn begin(producer: &mut Producer) -> Result<(), Error> {

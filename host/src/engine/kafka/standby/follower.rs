@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasmill_kafka::{Batch, Fetcher, Limit, Partition};
 
+use crate::admin::{figures, status};
 use crate::engine::Error;
 use crate::engine::kafka::open::{PACK, RESTORE, TASK};
 use crate::engine::kafka::setup::Setup;
@@ -45,6 +46,7 @@ pub(super) struct Follower {
     /// What the file has applied.
     applied: i64,
     caught_up: bool,
+    shown: figures::Standby,
     /// Held while the file is open.
     _token: Arc<()>,
 }
@@ -81,6 +83,9 @@ impl Follower {
         tracing::info!(task = name, changelog, from, "a standby follows");
         let (batch, pending) = (Batch::new(false), Pending::default());
         let caught_up = false;
+        let (topic, partition) = (changelog.clone(), task.partition);
+        let standby = status::Standby { topic, partition, position: from, lag: None };
+        let shown = setup.figures.standby(&name, standby);
         let follower = Self {
             name,
             changelog,
@@ -90,6 +95,7 @@ impl Follower {
             pending,
             applied,
             caught_up,
+            shown,
             _token: token,
         };
         Ok(Some(follower))
@@ -122,6 +128,7 @@ impl Follower {
         if self.pending.is_due(most_bytes) {
             self.apply()?;
         }
+        self.shown.at(self.reading.position(), self.reading.lag());
         if !self.caught_up && self.reading.lag().is_some_and(|lag| lag <= NEAR) {
             self.caught_up = true;
             let offset = self.reading.position();

@@ -29,9 +29,9 @@ use crate::engine::report::Progress;
 use crate::engine::worker::lock;
 
 impl<'env> Worker<'_, 'env> {
-    /// Whether a commit goes on.
+    /// Whether a commit goes on, or there is no producer yet for one.
     pub(super) fn is_committing(&self) -> bool {
-        self.lent.is_some() || self.waiting.is_some()
+        self.connecting.is_some() || self.lent.is_some() || self.waiting.is_some()
     }
 
     /// Begins a commit of what all tasks have done, which work need not wait for.
@@ -41,6 +41,7 @@ impl<'env> Worker<'_, 'env> {
 
     /// Goes on with the commit that goes on, without waiting.
     pub(super) fn go_on(&mut self) -> Result<(), Error> {
+        self.take_connected(false)?;
         if self.setup.exactly_once { self.take_back(false) } else { self.step() }
     }
 
@@ -52,6 +53,7 @@ impl<'env> Worker<'_, 'env> {
     }
 
     fn wait(&mut self) -> Result<(), Error> {
+        self.take_connected(true)?;
         self.take_back(true)?;
         self.finish_steps()
     }
@@ -134,6 +136,7 @@ impl<'env> Worker<'_, 'env> {
             }
         }
         self.setup.progress.take_over(&cut.read);
+        tracing::trace!(worker = self.name, after = ?self.last_commit.elapsed(), "committed");
         self.committed(cut.frozen, delivered);
         self.gone = None;
         self.setup.commits.fetch_add(1, Ordering::Relaxed);

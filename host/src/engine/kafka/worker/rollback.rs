@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use wasmill_kafka::CommitError;
 
-use super::{Assigned, RETRY, Worker, producer};
+use super::connect::producer;
+use super::{Assigned, RETRY, Worker};
 use crate::engine::Error;
 use crate::engine::kafka::units::Unit;
 
@@ -46,6 +47,7 @@ impl Worker<'_, '_> {
     pub(super) fn roll_back(&mut self) -> Result<(), Error> {
         self.shown.rolled_back();
         self.waiting = None;
+        self.settle_connecting();
         self.settle_lent();
         let units: Vec<Unit> = self.units.keys().copied().collect();
         for assigned in std::mem::take(&mut self.units).into_values() {
