@@ -107,7 +107,12 @@ impl Group {
     pub(super) fn serve(&self, setup: &Setup<'_>, mut seats: Vec<Seat>) -> Result<(), Error> {
         let mut complaint = Complaint::default();
         while !setup.ending.load(Ordering::Relaxed) {
-            let events = lock(&self.membership).poll(Duration::ZERO);
+            let (events, rebalances) = {
+                let mut membership = lock(&self.membership);
+                (membership.poll(Duration::ZERO), membership.rebalances())
+            };
+            // Before anybody can see what it changes.
+            self.rebalances.store(rebalances, Ordering::Relaxed);
             for event in &events {
                 match event {
                     Event::Assigned(partitions) => {
@@ -135,7 +140,6 @@ impl Group {
                     }
                 }
                 divide(setup, &seats);
-                self.rebalances.store(lock(&self.membership).rebalances(), Ordering::Relaxed);
                 self.joined.store(true, Ordering::Relaxed);
             }
             if events.is_empty() {

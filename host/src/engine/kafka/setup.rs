@@ -101,7 +101,10 @@ impl<'a> Setup<'a> {
             exactly_once: kafka
                 .is_none_or(|k| k.guarantee == wasmill_pipeline::Guarantee::ExactlyOnce),
             strategy: if eager { Strategy::Eager } else { Strategy::Cooperative },
-            interval: Duration::from_millis(prepared.pipeline.engine.checkpoint_interval_ms),
+            interval: match prepared.pipeline.engine.checkpoint_interval_ms {
+                _ if super::failpoint::is_set() => Duration::ZERO,
+                ms => Duration::from_millis(ms),
+            },
             cleanup_delay: Duration::from_millis(
                 kafka.map_or(600_000, |k| k.state_cleanup_delay_ms),
             ),

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use wasmill_kafka::{Fetcher, Producer, Waker};
 
 use super::apply::{Message, StateFile};
+use super::failpoint;
 use super::feed::KafkaFeed;
 use super::group::{Group, Order};
 use super::janitor::Needless;
@@ -240,8 +241,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
         let mut worked = false;
         let due = self.last_commit + self.setup.interval;
-        // What tasks give while there is no producer waits in them.
-        let mut room = if self.producer.is_some() { usize::MAX } else { self.room() };
+        let mut room = self.room();
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
@@ -278,14 +278,19 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(worked)
     }
 
-    /// How many bytes tasks may still give while there is no producer.
+    /// How many bytes tasks may still give: what they give while there is no producer waits in them.
     fn room(&self) -> usize {
+        let stepwise = failpoint::is_set();
+        if self.producer.is_some() {
+            return if stepwise && self.is_committing() { 0 } else { usize::MAX };
+        }
         let open = self.units.values().filter_map(|assigned| match assigned {
             Assigned::Open(tasks) => Some(tasks),
             Assigned::Opening { .. } => None,
         });
         let given: usize = open.flatten().map(|task| task.run.outlet.bytes()).sum();
-        WAITING_BYTES.saturating_sub(given)
+        let most = if stepwise { 1 } else { WAITING_BYTES };
+        most.saturating_sub(given)
     }
 
     /// Opens and closes units as it is told.
@@ -293,6 +298,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Open(units) => {
+                    // A status that shows the tasks shows the rebalance that brought them.
+                    self.tell();
                     for unit in units {
                         shown::assigned(self.setup, unit);
                         self.open(unit);
