@@ -10,6 +10,10 @@ mod pipeline;
 
 use std::path::PathBuf;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The folder of the project.
 fn root() -> PathBuf {
     let bench = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -12,8 +12,11 @@ use crate::figure::{Goal, print};
 use crate::mill::Pipeline;
 
 const INPUT: &str = "in-latency";
-/// Load goes on for so long before anything is measured: Java compiles what is hot meanwhile.
+/// Load goes on for so long before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(10);
+/// The same for a peer in Java: what is hot is compiled meanwhile, and what was piled up until then is
+/// worked off.
+const JAVA_WARM_UP: Duration = Duration::from_secs(60);
 /// How long what was made may be on its way after the end.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// More records than any load makes.
@@ -135,10 +138,11 @@ fn measure(bench: &Bench, rate: u32, who: &Who) -> anyhow::Result<Option<Latency
         anyhow::ensure!(begun.elapsed() < PATIENCE, "topic {output} does not come to be");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let (rate, all) = (rate.to_string(), (WARM_UP.as_secs() + seconds + 2).to_string());
+    let warm_up = if matches!(who, Who::Streams) { JAVA_WARM_UP } else { WARM_UP };
+    let (rate, all) = (rate.to_string(), (warm_up.as_secs() + seconds + 2).to_string());
     let mut load = peers.native("load");
     let load = Program::start("load", load.args(["-t", INPUT, "-r", &rate, "-d", &all]), folder)?;
-    std::thread::sleep(WARM_UP);
+    std::thread::sleep(warm_up);
     let seconds = seconds.to_string();
     let said = peers.run_native(folder, "read", &["-t", &output, "-d", &seconds])?.output;
     let loaded = load.wait(PATIENCE)?.output;

@@ -18,6 +18,8 @@ use crate::store::{self, Cold};
 const SCAN_BYTES: usize = 4 << 20;
 /// Most entries that are read from the store at a time.
 const PAGE: usize = 1_024;
+/// What an entry takes in memory besides its key and value, about.
+const ENTRY_BYTES: usize = 96;
 
 /// An entry of the store.
 type Pair = (Vec<u8>, Vec<u8>);
@@ -34,12 +36,14 @@ pub struct MapStore {
     open: Layer,
     /// Changed in epochs that the store has not applied yet.
     frozen: BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64)>,
+    /// What both take in memory, about.
+    bytes: usize,
 }
 
 impl MapStore {
     /// The map state of a stage with `maps` maps.
     pub fn new(stage: u16, maps: u16, cold: Arc<dyn Cold>) -> Self {
-        Self { stage, maps, cold, open: Layer::new(), frozen: BTreeMap::new() }
+        Self { stage, maps, cold, open: Layer::new(), frozen: BTreeMap::new(), bytes: 0 }
     }
 
     /// Whether the stage has map state at all.
@@ -47,17 +51,28 @@ impl MapStore {
         self.maps > 0
     }
 
-    /// Bytes held in memory, about.
+    /// Bytes held in memory, about: what the store has not applied yet.
     pub fn bytes(&self) -> usize {
-        // Counted at freeze time only; maps are flushed with every epoch.
-        (self.open.len() + self.frozen.len()) * 128
+        self.bytes
+    }
+
+    /// Changes an entry in the open epoch.
+    fn change(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let length = key.len();
+        self.bytes += size(length, value.as_ref());
+        if let Some(before) = self.open.insert(key, value) {
+            self.bytes -= size(length, before.as_ref());
+        }
     }
 
     /// Ends the epoch: appends its changes to `changes`.
     pub fn freeze(&mut self, epoch: u64, changes: &mut Changes) {
         for (key, value) in std::mem::take(&mut self.open) {
             changes.put(&key, value.as_deref());
-            self.frozen.insert(key, (value, epoch));
+            let length = key.len();
+            if let Some((before, _)) = self.frozen.insert(key, (value, epoch)) {
+                self.bytes -= size(length, before.as_ref());
+            }
         }
     }
 
@@ -68,7 +83,13 @@ impl MapStore {
 
     /// The store has applied everything up to this epoch.
     pub fn applied(&mut self, epoch: u64) {
-        self.frozen.retain(|_, (_, e)| *e > epoch);
+        let mut gone = 0;
+        self.frozen.retain(|key, (value, e)| {
+            let stays = *e > epoch;
+            gone += if stays { 0 } else { size(key.len(), value.as_ref()) };
+            stays
+        });
+        self.bytes -= gone;
     }
 
     /// Removes every entry of a key, when its state expires.
@@ -82,15 +103,12 @@ impl MapStore {
             let mut start = prefix;
             loop {
                 let (found, more) = self.merged(&Layer::new(), &start, &end, PAGE, false)?;
-                for (key, _) in &found {
-                    self.open.insert(key.clone(), None);
+                let last = found.last().filter(|_| more).map(|(key, _)| key.clone());
+                for (key, _) in found {
+                    self.change(key, None);
                 }
-                match found.last() {
-                    Some((last, _)) if more => {
-                        start = [last.as_slice(), &[0]].concat();
-                    }
-                    _ => break,
-                }
+                let Some(last) = last else { break };
+                start = [last.as_slice(), &[0]].concat();
             }
         }
         Ok(())
@@ -126,9 +144,14 @@ impl MapStore {
             directed(self.frozen.range(range).map(|(k, (v, _))| (k, v.as_ref())), down),
         ];
         let mut heads = [layers[0].next(), layers[1].next(), layers[2].next()];
-        let mut cold = ColdScan::new(self.cold.as_ref(), start, end, down);
+        let mut cold = ColdScan::new(self.cold.as_ref(), start, end, limit.clamp(1, PAGE), down);
         let (mut found, mut bytes) = (Vec::new(), 0);
         loop {
+            if found.len() >= limit || bytes >= SCAN_BYTES {
+                // What the store has is not looked for: it may be one entry that was deleted.
+                let more = heads.iter().any(Option::is_some) || !cold.is_over();
+                return Ok((found, more));
+            }
             let before = |a: &[u8], b: &[u8]| if down { a > b } else { a < b };
             let mut first: Option<Vec<u8>> = cold.peek()?.map(|(k, _)| k.clone());
             for head in heads.iter().flatten() {
@@ -137,9 +160,6 @@ impl MapStore {
                 }
             }
             let Some(key) = first else { return Ok((found, false)) };
-            if found.len() >= limit || bytes >= SCAN_BYTES {
-                return Ok((found, true));
-            }
             let mut value: Option<Option<Vec<u8>>> = None;
             for (layer, head) in layers.iter_mut().zip(&mut heads) {
                 if head.as_ref().is_some_and(|h| *h.0 == key) {
@@ -160,6 +180,10 @@ impl MapStore {
     }
 }
 
+fn size(key: usize, value: Option<&Vec<u8>>) -> usize {
+    ENTRY_BYTES + key + value.map_or(0, Vec::len)
+}
+
 fn directed<'a, T: 'a>(
     items: impl DoubleEndedIterator<Item = T> + 'a,
     down: bool,
@@ -172,21 +196,30 @@ struct ColdScan<'a> {
     cold: &'a dyn Cold,
     start: Vec<u8>,
     end: Vec<u8>,
+    /// How many entries are read next.
+    most: usize,
     down: bool,
     page: std::collections::VecDeque<(Vec<u8>, Vec<u8>)>,
     done: bool,
 }
 
 impl<'a> ColdScan<'a> {
-    fn new(cold: &'a dyn Cold, start: &[u8], end: &[u8], down: bool) -> Self {
+    /// `most`: how many entries are wanted at first.
+    fn new(cold: &'a dyn Cold, start: &[u8], end: &[u8], most: usize, down: bool) -> Self {
         let page = std::collections::VecDeque::new();
-        Self { cold, start: start.to_vec(), end: end.to_vec(), down, page, done: false }
+        Self { cold, start: start.to_vec(), end: end.to_vec(), most, down, page, done: false }
+    }
+
+    /// Whether it is known that nothing more comes.
+    fn is_over(&self) -> bool {
+        self.done && self.page.is_empty()
     }
 
     fn peek(&mut self) -> Result<Option<&Pair>, store::Error> {
         if self.page.is_empty() && !self.done {
-            let page = self.cold.scan(&self.start, &self.end, PAGE, self.down)?;
-            self.done = page.len() < PAGE;
+            let page = self.cold.scan(&self.start, &self.end, self.most, self.down)?;
+            self.done = page.len() < self.most;
+            self.most = PAGE;
             if let Some((last, _)) = page.last() {
                 if self.down {
                     self.end = last.clone();
@@ -224,7 +257,9 @@ impl MapCall {
     /// Gives the store back. With `accept` the call's writes are part of the open epoch.
     pub fn finish(mut self, accept: bool) -> MapStore {
         if accept {
-            self.store.open.append(&mut self.writes);
+            for (key, value) in self.writes {
+                self.store.change(key, value);
+            }
         }
         self.store
     }
@@ -320,6 +355,7 @@ impl Maps for MapCall {
             let Some((last, _)) = found.last() else { return Ok(()) };
             start = [last.as_slice(), &[0]].concat();
             for (key, _) in found {
+                self.charge(key.len())?;
                 self.writes.insert(key, None);
             }
             if !more {
@@ -447,6 +483,10 @@ mod tests {
                             store.applied(epoch);
                             prop_assert!(store.frozen.is_empty());
                         }
+                        let open = store.open.iter().map(|(k, v)| size(k.len(), v.as_ref()));
+                        let frozen = store.frozen.iter();
+                        let frozen = frozen.map(|(k, (v, _))| size(k.len(), v.as_ref()));
+                        prop_assert_eq!(store.bytes(), open.chain(frozen).sum::<usize>());
                         epoch += 1;
                         call = MapCall::new(store, keys.clone(), 1 << 20);
                     }
@@ -479,5 +519,66 @@ mod tests {
         assert_eq!(call.get(0, &[1], &one), Err(MapError::NoSuchSlot(1)));
         let big: Column = std::iter::once(&[0u8; 101][..]).collect();
         assert!(matches!(call.put(0, &[0], &one, &big), Err(MapError::Limit(_, 100))));
+    }
+
+    #[test]
+    fn a_range_that_is_deleted_counts_for_what_a_call_may_write() {
+        let keys: Column = std::iter::once(&b"k"[..]).collect();
+        let entries = (0..100u8).map(|i| (map_prefix(0, 0, b"k"), i));
+        let table = entries.map(|(prefix, i)| ([prefix.as_slice(), &[i]].concat(), vec![i]));
+        let table = Arc::new(Table(table.collect()));
+        let all = Range::default();
+        let mut call = MapCall::new(MapStore::new(0, 1, table.clone()), keys.clone(), 200);
+        assert!(matches!(call.delete_range(0, 0, &all), Err(MapError::Limit(_, 200))));
+        let mut call = MapCall::new(MapStore::new(0, 1, table), keys, 10_000);
+        call.delete_range(0, 0, &all).unwrap();
+        let left = call.scan(0, 0, &all, 10, false).unwrap();
+        assert!(left.keys.is_empty() && !left.more);
+    }
+
+    /// A store that counts the entries that are asked of it.
+    struct Counting(Table, std::sync::atomic::AtomicUsize);
+
+    impl Cold for Counting {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, store::Error> {
+            self.0.get(key)
+        }
+        fn scan(
+            &self,
+            start: &[u8],
+            end: &[u8],
+            limit: usize,
+            down: bool,
+        ) -> Result<store::Pairs, store::Error> {
+            let found = self.0.scan(start, end, limit, down)?;
+            self.1.fetch_add(found.len(), std::sync::atomic::Ordering::Relaxed);
+            Ok(found)
+        }
+        fn due(
+            &self,
+            index: store::Index,
+            stage: u16,
+            after: Option<&(i64, Vec<u8>)>,
+            until: i64,
+            limit: usize,
+        ) -> Result<Vec<(i64, Vec<u8>)>, store::Error> {
+            self.0.due(index, stage, after, until, limit)
+        }
+        fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    #[test]
+    fn a_scan_reads_no_more_of_the_store_than_it_was_asked_for() {
+        let keys: Column = std::iter::once(&b"k"[..]).collect();
+        let prefix = map_prefix(0, 0, b"k");
+        let table = (0..100u8).map(|i| ([prefix.as_slice(), &[i]].concat(), vec![i])).collect();
+        let store = Arc::new(Counting(Table(table), std::sync::atomic::AtomicUsize::new(0)));
+        let mut call = MapCall::new(MapStore::new(0, 1, store.clone()), keys, 10_000);
+        let first = call.scan(0, 0, &Range::default(), 3, true).unwrap();
+        let found: Vec<_> = first.keys.iter().map(|key| key.unwrap()[0]).collect();
+        assert_eq!((found, first.more), (vec![99, 98, 97], true));
+        assert_eq!(store.1.load(std::sync::atomic::Ordering::Relaxed), 3);
     }
 }

@@ -97,6 +97,7 @@ impl Stage {
             let key = self.keys.entry(id).key.clone();
             let cleared = self.maps().clear_key(&key);
             cleared.map_err(|e| self.store_error(e))?;
+            self.weigh();
         }
         self.keys.change(id, |row| {
             row.value = None;

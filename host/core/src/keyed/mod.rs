@@ -11,6 +11,7 @@ mod outcome;
 
 use wasmill_abi::{RejectionKind, TimeDomain, WATERMARK_END, WATERMARK_START};
 
+use crate::change::Changes;
 use crate::flow::Flow;
 use crate::keys::Keys;
 use crate::maps::MapStore;
@@ -86,6 +87,27 @@ impl Stage {
     /// While a call runs.
     pub fn maps(&mut self) -> &mut MapStore {
         self.maps.as_mut().expect("map state is only away while a call runs")
+    }
+
+    /// Ends the epoch: adds what has changed to `changes`.
+    pub fn freeze(&mut self, changes: &mut Changes) {
+        let epoch = self.keys.epoch();
+        self.keys.freeze(changes);
+        self.maps().freeze(epoch, changes);
+        self.weigh();
+    }
+
+    /// The store has applied everything up to this epoch.
+    pub fn applied(&mut self, epoch: u64) {
+        self.maps().applied(epoch);
+        self.weigh();
+        self.keys.applied(epoch);
+    }
+
+    /// Tells the keys how much of their memory map state takes.
+    fn weigh(&mut self) {
+        let bytes = self.maps().bytes();
+        self.keys.set_map_bytes(bytes);
     }
 
     fn store_error(&self, error: store::Error) -> Error {

@@ -38,6 +38,7 @@ impl Stage {
             }
         });
         self.maps = Some(access.finish(result.is_ok()));
+        self.weigh();
         call.give_back(flow);
         match result {
             Ok(reply) => {

@@ -92,6 +92,8 @@ pub struct Keys {
     applied: u64,
     batch: u64,
     bytes: usize,
+    /// What the stage's map state takes of the budget, all of which waits to be applied.
+    map_bytes: usize,
     budget: usize,
     hand: usize,
     /// How many want every entry to stay.
@@ -141,6 +143,7 @@ impl Keys {
             applied: 0,
             batch: 0,
             bytes: 0,
+            map_bytes: 0,
             budget,
             hand: 0,
             pins: 0,
@@ -163,9 +166,14 @@ impl Keys {
         self.applied = epoch.saturating_sub(1);
     }
 
-    /// Bytes in memory, about.
+    /// Bytes in memory, about, with the stage's map state.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.gone.bytes()
+        self.bytes + self.gone.bytes() + self.map_bytes
+    }
+
+    /// So many bytes of the budget are taken by the stage's map state now.
+    pub fn set_map_bytes(&mut self, bytes: usize) {
+        self.map_bytes = bytes;
     }
 
     /// The number of keys in memory.
@@ -181,7 +189,9 @@ impl Keys {
     /// Whether memory is over its budget by so much that the store should apply what waits for it.
     pub fn is_pressed(&self) -> bool {
         let rows = self.unapplied + self.dirty.len();
-        let waiting = rows.saturating_mul(self.bytes / self.table.len().max(1)) + self.gone.bytes();
+        let waiting = rows.saturating_mul(self.bytes / self.table.len().max(1))
+            + self.gone.bytes()
+            + self.map_bytes;
         self.is_full() || (self.is_short() && waiting > self.budget / 8 * 5)
     }
 

@@ -342,9 +342,7 @@ impl Task {
         let mut changes = Changes::default();
         for stage in self.nodes.iter_mut().flatten() {
             if let Stage::Keyed(stage) = stage {
-                let epoch = stage.keys.epoch();
-                stage.keys.freeze(&mut changes);
-                stage.maps().freeze(epoch, &mut changes);
+                stage.freeze(&mut changes);
             }
         }
         changes.sort();
@@ -355,8 +353,7 @@ impl Task {
     pub fn applied(&mut self, epoch: u64) {
         for stage in self.nodes.iter_mut().flatten() {
             if let Stage::Keyed(stage) = stage {
-                stage.keys.applied(epoch);
-                stage.maps().applied(epoch);
+                stage.applied(epoch);
             }
         }
     }
