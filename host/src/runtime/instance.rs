@@ -1,5 +1,6 @@
 //! Instances: one for each stage of a task. An instance that failed is thrown away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmill_abi::{
@@ -13,10 +14,11 @@ use wasmtime::{Store, Trap};
 use super::bindings::{keyed, stateless};
 use super::convert;
 use super::host::{Host, OutOfMemory};
+use super::interrupt::Watch;
 use super::load::{Component, Kind, check_ports};
 use super::output::Output;
 use super::wasi::{self, Clock};
-use super::{EPOCH, Error, Runtime};
+use super::{Error, Runtime};
 
 /// Most characters that are shown of the path and of the message of a configuration error.
 const PATH_CHARS: usize = 200;
@@ -64,11 +66,11 @@ enum Plugin {
 pub(super) struct Instance {
     store: Store<Host>,
     plugin: Plugin,
+    watch: Arc<Watch>,
     clock: Clock,
     output: Output,
     name: String,
     path: std::path::PathBuf,
-    ticks: u64,
     batch_time: Duration,
 }
 
@@ -93,8 +95,6 @@ impl Instance {
         store.limiter(|host| host);
         // What a reply copies: its bytes, and what describes them.
         store.set_hostcall_fuel(settings.output_bytes.saturating_mul(2).saturating_add(1 << 20));
-        let ticks = settings.batch_time.as_millis().div_ceil(EPOCH.as_millis()) as u64 + 1;
-        store.set_epoch_deadline(ticks);
         let path = || component.path.clone();
         let import = |e: wasmtime::Error| Error::Import { path: path(), message: format!("{e:#}") };
         let export = |e: wasmtime::Error| Error::NotAPlugin {
@@ -106,16 +106,20 @@ impl Instance {
             message: format!("the plugin fails when it is started: {e:#}"),
         };
         let pre = side.linker.instantiate_pre(&component.code).map_err(import)?;
-        let plugin = match component.kind {
-            Kind::Stateless => stateless::StatelessPluginPre::new(pre)
-                .map_err(export)?
-                .instantiate(&mut store)
-                .map(Plugin::Stateless),
-            Kind::Keyed => keyed::KeyedPluginPre::new(pre)
-                .map_err(export)?
-                .instantiate(&mut store)
-                .map(Plugin::Keyed),
+        let watch = runtime.ticker.watch();
+        let make = || match component.kind {
+            Kind::Stateless => {
+                let pre = stateless::StatelessPluginPre::new(pre).map_err(export)?;
+                let plugin = pre.instantiate(&mut store);
+                plugin.map(Plugin::Stateless).map_err(start)
+            }
+            Kind::Keyed => {
+                let pre = keyed::KeyedPluginPre::new(pre).map_err(export)?;
+                let plugin = pre.instantiate(&mut store);
+                plugin.map(Plugin::Keyed).map_err(start)
+            }
         };
+        let (plugin, _) = watch.within(settings.batch_time, || watch.making(make));
         let d = &component.description;
         let name = if d.name.is_empty() {
             component.path.display().to_string()
@@ -123,13 +127,13 @@ impl Instance {
             format!("{} {}", d.name, d.version)
         };
         Ok(Self {
-            plugin: plugin.map_err(start)?,
+            plugin: plugin?,
             store,
+            watch,
             clock,
             output,
             name,
             path: component.path.clone(),
-            ticks,
             batch_time: settings.batch_time,
         })
     }
@@ -141,20 +145,20 @@ impl Instance {
         call: impl FnOnce(&Plugin, &mut Store<Host>) -> wasmtime::Result<T>,
     ) -> Result<T, CallError> {
         self.clock.set(now);
-        self.store.set_epoch_deadline(self.ticks);
         self.output.begin();
-        let result = call(&self.plugin, &mut self.store);
+        let call = || call(&self.plugin, &mut self.store);
+        let (result, ended) = self.watch.within(self.batch_time, call);
         self.output.end();
-        result.map_err(|e| self.explain(&e))
+        result.map_err(|e| self.explain(&e, ended))
     }
 
-    /// Says what a failed call means.
-    fn explain(&self, e: &wasmtime::Error) -> CallError {
+    /// Says what a failed call means; `ended` is whether it ran too long.
+    fn explain(&self, e: &wasmtime::Error, ended: bool) -> CallError {
         let said = self.output.tail();
         let name = &self.name;
         let (kind, what) = match e.downcast_ref::<Trap>() {
             _ if e.is::<OutOfMemory>() => (FailureKind::Memory, e.root_cause().to_string()),
-            Some(Trap::Interrupt) => (
+            Some(Trap::MemoryOutOfBounds) if ended => (
                 FailureKind::Timeout,
                 format!("the call ran longer than batch-time = {:?}", self.batch_time),
             ),

@@ -9,6 +9,7 @@ use wasmtime::component::Component as Code;
 use wasmtime::component::types::ComponentItem;
 
 use super::instance::{Instance, Settings};
+use super::interrupt::instrument;
 use super::{Error, Runtime};
 
 /// The interface package that this host speaks.
@@ -74,7 +75,12 @@ impl Runtime {
         if bytes.get(6..8) == Some(&[0, 0]) {
             return Err(not("it is a core module".into()));
         }
-        let code = Code::from_binary(&side.engine, bytes).map_err(|e| not(format!("{e:#}")))?;
+        let instrumented = match trusted {
+            true => std::borrow::Cow::Borrowed(bytes),
+            false => instrument(bytes).map_err(not)?.into(),
+        };
+        let code = Code::from_binary(&side.engine, &instrumented);
+        let code = code.map_err(|e| not(format!("{e:#}")))?;
         let ty = code.component_type();
         let imports = ty.imports(&side.engine).map(|(name, _)| name.to_owned()).collect();
         let kind = kind(path, ty.exports(&side.engine).map(|(name, item)| (name, item.ty)))?;

@@ -7,24 +7,21 @@ mod bindings;
 mod convert;
 mod host;
 mod instance;
+mod interrupt;
 mod load;
 mod output;
 mod wasi;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, ProfilingStrategy};
 
 use host::Host;
 pub use instance::Settings;
+use interrupt::{Creator, Ticker};
 pub use load::{Component, Kind};
-
-/// How long an epoch lasts: the granularity of `batch-time`.
-const EPOCH: Duration = Duration::from_millis(5);
 
 /// Why a component can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +82,7 @@ pub enum Error {
 pub struct Runtime {
     checked: Side,
     trusted: Side,
-    stop: Arc<AtomicBool>,
+    ticker: Ticker,
 }
 
 /// One engine and what it links.
@@ -100,20 +97,9 @@ impl Runtime {
     /// # Errors
     /// [`Error::Engine`] when the cache folder can't be used or the machine is not supported.
     pub fn new(cache: Option<&Path>) -> Result<Self, Error> {
-        let checked = Side::new(cache, true)?;
-        let trusted = Side::new(cache, false)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (engine, stopped) = (checked.engine.clone(), stop.clone());
-        let ticker = std::thread::Builder::new().name("wasmill-epochs".into());
-        ticker
-            .spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    std::thread::sleep(EPOCH);
-                    engine.increment_epoch();
-                }
-            })
-            .map_err(|e| Error::Engine(format!("no thread for the epochs: {e}")))?;
-        Ok(Self { checked, trusted, stop })
+        let ticker = Ticker::start()
+            .map_err(|e| Error::Engine(format!("no thread that watches over calls: {e}")))?;
+        Ok(Self { checked: Side::new(cache, false)?, trusted: Side::new(cache, true)?, ticker })
     }
 
     fn side(&self, trusted: bool) -> &Side {
@@ -121,17 +107,15 @@ impl Runtime {
     }
 }
 
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Side {
-    fn new(cache: Option<&Path>, epochs: bool) -> Result<Self, Error> {
+    fn new(cache: Option<&Path>, trusted: bool) -> Result<Self, Error> {
         let failed = |e: wasmtime::Error| Error::Engine(format!("{e:#}"));
         let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(epochs);
+        config.wasm_component_model(true);
+        if !trusted {
+            // Which can't be mapped from the code.
+            config.with_host_memory(Arc::new(Creator)).memory_init_cow(false);
+        }
         // For `perf`, which then names the functions of plugins.
         if std::env::var_os("WASMILL_PERF_MAP").is_some() {
             config.profiler(ProfilingStrategy::PerfMap);
