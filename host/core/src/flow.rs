@@ -43,16 +43,6 @@ impl Flow {
     /// When an index is out of range.
     pub fn gather(&self, indexes: &[u32]) -> Self {
         let at = |i: &u32| *i as usize;
-        let bytes = |column: &Column| match self.len() {
-            0 => 0,
-            n => column.data.len() / n * indexes.len() + 64,
-        };
-        let mut keys = Column::with_capacity(indexes.len(), bytes(&self.keys));
-        let mut values = Column::with_capacity(indexes.len(), bytes(&self.values));
-        for i in indexes {
-            keys.push_opt(self.keys.get(at(i)));
-            values.push_opt(self.values.get(at(i)));
-        }
         Self {
             timestamps: indexes.iter().map(|i| self.timestamps[at(i)]).collect(),
             clocks: indexes.iter().map(|i| self.clocks[at(i)]).collect(),
@@ -61,8 +51,8 @@ impl Flow {
             } else {
                 indexes.iter().map(|i| self.ports[at(i)]).collect()
             },
-            keys,
-            values,
+            keys: self.keys.gather(indexes),
+            values: self.values.gather(indexes),
             headers: self.headers.as_ref().map(|headers| {
                 let mut gathered = Headers::default();
                 for i in indexes {

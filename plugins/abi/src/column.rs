@@ -175,6 +175,21 @@ impl Column {
         self.ends.extend(other.ends[range].iter().map(|e| (*e as usize - from + base) as u32));
     }
 
+    /// The elements with these indexes, in this order.
+    ///
+    /// # Panics
+    /// When an index is not below [`Column::len`].
+    pub fn gather(&self, indexes: &[u32]) -> Self {
+        let bytes = indexes.iter().map(|i| self.bytes(*i as usize).len()).sum();
+        let mut gathered = Self::with_capacity(indexes.len(), bytes);
+        // What lies together is copied together.
+        for run in indexes.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+            let start = run[0] as usize;
+            gathered.extend_range(self, start..start + run.len());
+        }
+        gathered
+    }
+
     /// The elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
         (0..self.len()).map(|i| self.get(i))
@@ -252,7 +267,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_pushed_comes_back(rows in proptest::collection::vec(
-            proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9)), 0..40)) {
+            proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9)), 0..40),
+            picked in proptest::collection::vec(any::<prop::sample::Index>(), 0..9)) {
             let column: Column = rows.iter().map(|r| r.as_deref()).collect();
             prop_assert_eq!(column.check("c"), Ok(()));
             prop_assert_eq!(column.len(), rows.len());
@@ -267,6 +283,12 @@ mod tests {
                 prop_assert_eq!(head.check("both"), Ok(()));
                 prop_assert!(head.iter().eq(column.iter()));
             }
+            let indexes: Vec<u32> = picked.iter().filter(|_| !rows.is_empty())
+                .map(|at| at.index(rows.len()) as u32)
+                .flat_map(|i| i..(i + 3).min(rows.len() as u32)).collect();
+            let gathered = column.gather(&indexes);
+            prop_assert_eq!(gathered.check("gathered"), Ok(()));
+            prop_assert!(gathered.iter().eq(indexes.iter().map(|i| column.get(*i as usize))));
         }
     }
 

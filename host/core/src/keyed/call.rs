@@ -46,23 +46,25 @@ impl Stage {
         step: Step<'_>,
     ) -> Result<Call, Error> {
         let n = part.to - part.from;
+        let keys = (part.from..part.to).map(|row| flow.keys.bytes(row));
+        let (sought, bytes) = self.keys.seek(keys);
         let batch = KeyedBatch {
             end_watermark: part.end,
             now: step.now,
             slots: Vec::with_capacity(n),
             keys: Column::with_capacity(n, n * 16),
-            states: Column::with_capacity(n, n * 48),
+            states: Column::with_capacity(n, bytes),
             ..KeyedBatch::default()
         };
         let ids = Vec::with_capacity(n);
         let mut call = Call { batch, ids, touched: Vec::new(), whole: n > 0 && n == flow.len() };
         let ttl = self.keys.ttl_ms().is_some();
-        for row in part.from..part.to {
+        for (row, sought) in (part.from..part.to).zip(sought) {
             let key = flow.keys.bytes(row);
-            let hash = self.keys.hash(key);
-            let slot = match self.keys.find(hash, key).map_err(|e| self.store_error(e))? {
+            let found = self.keys.find_sought(sought, key);
+            let slot = match found.map_err(|e| self.store_error(e))? {
                 Some(id) => self.add_key(&mut call, id)?,
-                None => self.add_new_key(&mut call, hash, key),
+                None => self.add_new_key(&mut call, sought.0, key),
             };
             call.batch.slots.push(slot);
             if ttl {

@@ -37,6 +37,9 @@ use crate::store::{self, Cold, Index};
 /// time index, and what an allocator adds.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 72;
 
+/// How many bytes a processor reads from memory at once.
+const CACHE_LINE: usize = 64;
+
 /// What stands for the entry of a key that has none.
 pub const NO_ENTRY: u32 = u32::MAX;
 
@@ -222,8 +225,55 @@ impl Keys {
         self.hasher.hash_one(key)
     }
 
+    /// Hashes of keys, and the entries that these keys have in memory if no other key has the same
+    /// hash, else [`NO_ENTRY`]. For [`Keys::find_sought`], which then knows where to look.
+    ///
+    /// With many keys, most of the time goes by waiting for memory. Here nothing depends on anything
+    /// before it, so that the processor waits for many keys at once; what they hold is asked for too,
+    /// and how many bytes their values have is the second thing that is returned.
+    pub fn seek<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) -> (Vec<(u64, u32)>, usize) {
+        let mut sought: Vec<_> = keys.map(|key| (self.hash(key), NO_ENTRY)).collect();
+        let entries = &self.entries;
+        for (hash, id) in &mut sought {
+            let found = self.table.find(*hash, |id| entries[*id as usize].hash == *hash);
+            *id = found.copied().unwrap_or(NO_ENTRY);
+        }
+        let (mut looked, mut bytes) = (0, 0);
+        for (_, id) in sought.iter().filter(|(_, id)| *id != NO_ENTRY) {
+            let entry = &entries[*id as usize];
+            looked ^= entry.key.first().copied().unwrap_or_default();
+            let Some(value) = &entry.row.value else { continue };
+            bytes += value.len();
+            looked ^= value.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte);
+        }
+        // It is of no use but that it was looked at.
+        std::hint::black_box(looked);
+        (sought, bytes)
+    }
+
     /// The entry of a key, loaded from the store if need be; none for a key that holds nothing and
     /// has no entry. [`Keys::make`] gives it one.
+    ///
+    /// `hash` and `sought` are what [`Keys::seek`] found, in the same batch.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    #[inline]
+    pub fn find_sought(
+        &mut self,
+        (hash, sought): (u64, u32),
+        key: &[u8],
+    ) -> Result<Option<u32>, store::Error> {
+        if sought != NO_ENTRY && *self.entries[sought as usize].key == *key {
+            return Ok(Some(sought));
+        }
+        self.find(hash, key)
+    }
+
+    /// As [`Keys::find_sought`], without having sought.
     ///
     /// # Errors
     /// When the store can't be read.
