@@ -70,8 +70,9 @@ pub enum Timers {
     None,
     /// One is.
     One(Timer),
-    /// Several are.
-    Many(Vec<Timer>),
+    /// Several are. In a box, so that all the others take less.
+    #[allow(clippy::box_collection)]
+    Many(Box<Vec<Timer>>),
 }
 
 impl std::ops::Deref for Timers {
@@ -91,7 +92,7 @@ impl Timers {
     pub fn push(&mut self, timer: Timer) {
         match self {
             Self::None => *self = Self::One(timer),
-            Self::One(first) => *self = Self::Many(vec![*first, timer]),
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, timer])),
             Self::Many(timers) => timers.push(timer),
         }
     }
@@ -119,7 +120,7 @@ impl Timers {
     /// The memory they take beyond their row, in bytes.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Self::Many(timers) => timers.capacity() * size_of::<Timer>(),
+            Self::Many(timers) => size_of_val(&**timers) + timers.capacity() * size_of::<Timer>(),
             _ => 0,
         }
     }

@@ -109,19 +109,24 @@ impl<'de> Deserialize<'de> for Bytes {
 /// allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ends {
-    /// The entry page, then the exit page.
+    /// The entry page, then the exit page; one page alone where it is both.
     text: Vec<u8>,
-    /// Where the exit page begins.
+    /// Where the exit page begins; [`BOTH`] where the text is both pages.
     split: u32,
 }
 
+/// The entry page is the exit page, as it is in most sessions of one event.
+const BOTH: u32 = u32::MAX;
+
 impl Ends {
     pub(crate) fn entry(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.text[..self.split as usize])
+        let end = if self.split == BOTH { self.text.len() } else { self.split as usize };
+        String::from_utf8_lossy(&self.text[..end])
     }
 
     pub(crate) fn exit(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.text[self.split as usize..])
+        let start = if self.split == BOTH { 0 } else { self.split as usize };
+        String::from_utf8_lossy(&self.text[start..])
     }
 
     /// The first page is both.
@@ -129,20 +134,32 @@ impl Ends {
         self.text.clear();
         self.text.reserve(2 * page.len() + ROOM);
         self.text.extend_from_slice(page.as_bytes());
-        self.split = u32::try_from(page.len()).expect("a record is smaller than 4 GiB");
-        self.text.extend_from_slice(page.as_bytes());
+        self.split = BOTH;
     }
 
     pub(crate) fn set_entry(&mut self, page: &str) {
-        self.text.splice(..self.split as usize, page.bytes());
-        self.split = u32::try_from(page.len()).expect("a record is smaller than 4 GiB");
+        let before = if self.split == BOTH { 0 } else { self.split as usize };
+        self.text.splice(..before, page.bytes());
+        self.split = length(page);
     }
 
     #[inline]
     pub(crate) fn set_exit(&mut self, page: &str) {
+        if self.split == BOTH {
+            if self.text == page.as_bytes() {
+                return;
+            }
+            self.split = u32::try_from(self.text.len()).expect(SMALL);
+        }
         self.text.truncate(self.split as usize);
         self.text.extend_from_slice(page.as_bytes());
     }
+}
+
+const SMALL: &str = "a record is smaller than 4 GiB";
+
+fn length(page: &str) -> u32 {
+    u32::try_from(page.len()).expect(SMALL)
 }
 
 impl Serialize for Ends {
@@ -160,7 +177,7 @@ impl Serialize for Ends {
 impl<'de> Deserialize<'de> for Ends {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (split, Bytes(text)) = <(u32, Bytes)>::deserialize(deserializer)?;
-        if split as usize > text.len() {
+        if split != BOTH && split as usize > text.len() {
             return Err(D::Error::custom(format!("{split} is beyond {} bytes", text.len())));
         }
         Ok(Self { text, split })

@@ -1,15 +1,11 @@
 //! What is written: session ids, live events, closed sessions.
 
 use std::borrow::Cow;
-use std::fmt::Write;
-
-use serde::Serialize;
 
 use crate::session::{Birth, Session};
 
 /// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndedBy {
     Inactivity,
     Completion,
@@ -17,56 +13,62 @@ pub(crate) enum EndedBy {
     MaxDuration,
 }
 
-/// A closed session; its fields are written in this order.
-#[derive(Serialize)]
-struct Closed<'a> {
-    session_id: String,
-    user: &'a str,
-    start_ms: i64,
-    end_ms: i64,
-    duration_ms: i64,
-    events: u32,
-    unique_pages: usize,
-    entry_page: Option<Cow<'a, str>>,
-    exit_page: Option<Cow<'a, str>>,
-    ended_by: EndedBy,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    merged_ids: Vec<String>,
+impl EndedBy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inactivity => "inactivity",
+            Self::Completion => "completion",
+            Self::MaxEvents => "max-events",
+            Self::MaxDuration => "max-duration",
+        }
+    }
 }
 
-/// The id of a session: the user, `-`, the start at creation in hexadecimal ms (two's complement
-/// before the epoch), and `.n` when `n` sessions of the user had been cut before.
-fn id(user: &str, birth: Birth) -> String {
-    let mut id = String::with_capacity(user.len() + 16);
-    id.push_str(user);
-    push_birth(&mut id, birth);
-    id
-}
-
-fn push_birth(id: &mut String, birth: Birth) {
-    let written = match birth.cuts {
-        0 => write!(id, "-{:x}", birth.time),
-        cuts => write!(id, "-{:x}.{cuts}", birth.time),
-    };
-    written.expect("writing to a string does not fail");
-}
-
-/// Writes a closed session as JSON.
+/// Writes a closed session as JSON. By hand, as live events: with many users, there is one for nearly
+/// each event.
 pub(crate) fn write_closed(out: &mut Vec<u8>, user: &str, session: &Session, ended_by: EndedBy) {
-    let closed = Closed {
-        session_id: id(user, session.birth),
-        user,
-        start_ms: session.start,
-        end_ms: session.end,
-        duration_ms: session.duration(),
-        events: session.events,
-        unique_pages: session.unique_pages(),
-        entry_page: session.entry_page(),
-        exit_page: session.exit_page(),
-        ended_by,
-        merged_ids: session.merged.iter().map(|birth| id(user, *birth)).collect(),
-    };
-    serde_json::to_writer(out, &closed).expect("text and numbers can be written as JSON");
+    let (entry, exit) = (session.entry_page(), session.exit_page());
+    let page = |page: &Option<Cow<'_, str>>| page.as_ref().map_or(4, |page| page.len());
+    out.reserve(2 * user.len() + page(&entry) + page(&exit) + 300);
+    out.extend_from_slice(b"{\"session_id\":\"");
+    write_id(out, user, session.birth);
+    out.extend_from_slice(b"\",\"user\":\"");
+    write_text(out, user);
+    out.push(b'"');
+    write_number(out, ",\"start_ms\":", session.start);
+    write_number(out, ",\"end_ms\":", session.end);
+    write_number(out, ",\"duration_ms\":", session.duration());
+    write_number(out, ",\"events\":", session.events);
+    write_number(out, ",\"unique_pages\":", session.unique_pages());
+    for (name, page) in [(",\"entry_page\":", &entry), (",\"exit_page\":", &exit)] {
+        out.extend_from_slice(name.as_bytes());
+        match page {
+            None => out.extend_from_slice(b"null"),
+            Some(page) => {
+                out.push(b'"');
+                write_text(out, page);
+                out.push(b'"');
+            }
+        }
+    }
+    out.extend_from_slice(b",\"ended_by\":\"");
+    out.extend_from_slice(ended_by.name().as_bytes());
+    out.push(b'"');
+    for (i, birth) in session.merged.iter().enumerate() {
+        out.extend_from_slice(if i == 0 { b",\"merged_ids\":[\"" } else { b",\"" });
+        write_id(out, user, *birth);
+        out.push(b'"');
+    }
+    if !session.merged.is_empty() {
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+#[inline]
+fn write_number(out: &mut Vec<u8>, name: &str, number: impl itoa::Integer) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes an event with the fields of its session at the end. `event` is a JSON object.
@@ -81,17 +83,21 @@ pub(crate) fn write_live(out: &mut Vec<u8>, event: &[u8], user: &str, session: &
         out.push(b',');
     }
     out.extend_from_slice(b"\"session_id\":\"");
-    write_text(out, user);
-    write_birth(out, session.birth);
-    out.extend_from_slice(b"\",\"session_seq\":");
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(digits.format(session.events).as_bytes());
-    out.extend_from_slice(b",\"session_duration_ms\":");
-    out.extend_from_slice(digits.format(session.duration()).as_bytes());
+    write_id(out, user, session.birth);
+    write_number(out, "\",\"session_seq\":", session.events);
+    write_number(out, ",\"session_duration_ms\":", session.duration());
     out.push(b'}');
 }
 
-/// Writes the part of an id behind the user, as [`push_birth`] does.
+/// Writes the id of a session: the user, `-`, the start at creation in hexadecimal ms (two's
+/// complement before the epoch), and `.n` when `n` sessions of the user had been cut before.
+#[inline]
+fn write_id(out: &mut Vec<u8>, user: &str, birth: Birth) {
+    write_text(out, user);
+    write_birth(out, birth);
+}
+
+/// Writes the part of an id behind the user.
 #[inline]
 fn write_birth(out: &mut Vec<u8>, birth: Birth) {
     out.push(b'-');
@@ -145,6 +151,13 @@ mod tests {
         assert_eq!(live(r#"{"a":{} } "#, "u", birth), format!(r#"{{"a":{{}} ,{fields}"#));
     }
 
+    fn id(user: &str, birth: Birth) -> String {
+        match birth.cuts {
+            0 => format!("{user}-{:x}", birth.time),
+            cuts => format!("{user}-{:x}.{cuts}", birth.time),
+        }
+    }
+
     proptest! {
         #[test]
         fn live_events_and_closed_sessions_bear_the_same_id(
@@ -152,10 +165,38 @@ mod tests {
         ) {
             let birth = Birth { time, cuts };
             let live: serde_json::Value = serde_json::from_str(&live("{}", &user, birth)).unwrap();
-            prop_assert_eq!(live["session_id"].as_str().unwrap(), id(&user, birth));
-            // The user can be told from the rest, so no two users share an id.
             let id = id(&user, birth);
+            prop_assert_eq!(live["session_id"].as_str().unwrap(), &id);
+            // The user can be told from the rest, so no two users share an id.
             prop_assert_eq!(id.rsplit_once('-').unwrap().0, user);
+        }
+
+        #[test]
+        fn a_closed_session_is_an_object_with_its_fields_in_order(
+            user in any::<String>(), pages in prop::collection::vec(any::<String>(), 0..3),
+            time in any::<i64>(), cuts in any::<u32>(), merged in any::<Option<(i64, u32)>>(),
+        ) {
+            let birth = Birth { time, cuts };
+            let mut session = Session::new(time, cuts);
+            session.add(time, None);
+            pages.iter().for_each(|page| session.add(time, Some(page)));
+            session.merged.extend(merged.map(|(time, cuts)| Birth { time, cuts }));
+            let mut out = Vec::new();
+            write_closed(&mut out, &user, &session, EndedBy::MaxEvents);
+            let quoted = |text: &str| serde_json::to_string(text).unwrap();
+            let page = |page: Option<&String>| page.map_or("null".to_owned(), |p| quoted(p));
+            let distinct = pages.iter().collect::<std::collections::HashSet<_>>().len();
+            let merged = session.merged.first().map_or(String::new(), |birth| {
+                format!(",\"merged_ids\":[{}]", quoted(&id(&user, *birth)))
+            });
+            let expected = format!(
+                "{{\"session_id\":{},\"user\":{},\"start_ms\":{time},\"end_ms\":{time},\
+                 \"duration_ms\":0,\"events\":{},\"unique_pages\":{distinct},\
+                 \"entry_page\":{},\"exit_page\":{},\"ended_by\":\"max-events\"{merged}}}",
+                quoted(&id(&user, birth)), quoted(&user), 1 + pages.len(),
+                page(pages.first()), page(pages.last()),
+            );
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

@@ -188,7 +188,9 @@ impl Stage {
                 .horizon(Index::ProcessingTime, step.now, most)
                 .map_err(|e| self.store_error(e))?;
             let processing = self.keys.due(Index::ProcessingTime, step.now, most);
-            for id in event.into_iter().chain(processing) {
+            let ids = || event.iter().chain(&processing).copied();
+            self.keys.warm(ids());
+            for id in ids() {
                 self.add_key(call, id)?;
             }
         }

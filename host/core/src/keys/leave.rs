@@ -11,6 +11,9 @@ use crate::row::{NEVER, row_key};
 const HAND_STEPS: usize = 8;
 const LEAST_HAND_STEPS: usize = 1_024;
 
+/// How many entries are looked at before they are written.
+const WARM: usize = 256;
+
 impl Keys {
     /// Ends a batch: entries that hold nothing go, those of rows that were written once when the epoch
     /// ends, and what is over the budget is evicted.
@@ -25,13 +28,14 @@ impl Keys {
         if self.pins > 0 {
             return;
         }
+        let applied = self.relative(self.applied);
         for _ in 0..2 * ids.len() + 64 {
             let Some(id) = self.empties.pop_front() else { break };
             let entry = &mut self.entries[id as usize];
             let nothing = entry.live && Self::holds_nothing(&entry.row, self.keeps_empty);
             entry.empty = false;
             // Else its removal is to be written, or applied.
-            if nothing && (!entry.stored || entry.dirty <= self.applied) {
+            if nothing && (!entry.stored || entry.dirty <= applied) {
                 self.remove(id);
             }
         }
@@ -44,14 +48,15 @@ impl Keys {
     /// Goes round like the hand of a clock: what was not used since the last time is evicted. What
     /// the store has not applied stays; where nothing else is left, the hand rests until it has.
     fn evict(&mut self, steps: usize) {
-        let target = self.budget - self.budget / 4 - self.budget / 16;
+        let target = self.budget - self.budget / 8 - self.budget / 32;
+        let applied = self.relative(self.applied);
         for _ in 0..steps.min(2 * self.entries.len()) {
             if self.bytes() <= target {
                 return;
             }
             self.hand = (self.hand + 1) % self.entries.len();
             let entry = &mut self.entries[self.hand];
-            if !entry.live || entry.dirty > self.applied {
+            if !entry.live || entry.dirty > applied {
                 self.barren += 1;
                 continue;
             }
@@ -86,10 +91,15 @@ impl Keys {
     /// Ends the epoch: adds the rows that changed, and the removals, to `changes`.
     pub fn freeze(&mut self, changes: &mut Changes) {
         let mut changed = 0;
-        for id in std::mem::take(&mut self.dirty) {
+        let epoch = self.relative(self.epoch);
+        let dirty = std::mem::take(&mut self.dirty);
+        for (i, id) in dirty.iter().copied().enumerate() {
+            if i % WARM == 0 {
+                self.warm(dirty[i..dirty.len().min(i + WARM)].iter().copied());
+            }
             let entry = &self.entries[id as usize];
             // What was never written is not removed; its entry may be another one's by now.
-            if !entry.live || entry.dirty != self.epoch {
+            if !entry.live || entry.dirty != epoch {
                 continue;
             }
             if self.is_nothing(&entry.row) {
@@ -124,7 +134,8 @@ impl Keys {
     pub fn is_unapplied(&self, key: &[u8]) -> bool {
         let (hash, entries) = (self.hash(key), &self.entries);
         let found = self.table.find(hash, |id| *entries[*id as usize].key == *key);
-        let changed = found.is_some_and(|id| entries[*id as usize].dirty > self.applied);
+        let applied = self.relative(self.applied);
+        let changed = found.is_some_and(|id| entries[*id as usize].dirty > applied);
         changed || self.gone.holds(hash, key)
     }
 

@@ -33,9 +33,10 @@ use crate::row::{NEVER, Places, Row, UNDATED, row_key};
 use crate::slab::Slab;
 use crate::store::{self, Cold, Index};
 
-/// What an entry costs besides its key and value, in bytes: itself, its place in the table and in a
-/// time index, and what an allocator adds.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 72;
+/// What an entry costs besides its key and value, in bytes: itself, its place in the table (8, which
+/// is partly empty) and in a time index (32, in a tree that grows at one end), and what an allocator
+/// adds to key and value (16).
+const ENTRY_BYTES: usize = size_of::<Entry>() + 56;
 
 /// How many bytes a processor reads from memory at once.
 const CACHE_LINE: usize = 64;
@@ -51,10 +52,10 @@ pub struct Entry {
     pub key: Box<[u8]>,
     /// Its row.
     pub row: Row,
-    /// The epoch that changed it last; 0 for none.
-    dirty: u64,
+    /// The epoch that changed it last, see [`Keys::relative`]; 0 for none.
+    dirty: u32,
     /// The batch that it belongs to, and its slot in it.
-    batch: u64,
+    batch: u32,
     slot: u32,
     /// Whether it was used since the eviction hand last passed.
     used: bool,
@@ -93,7 +94,9 @@ pub struct Keys {
     unapplied: usize,
     epoch: u64,
     applied: u64,
-    batch: u64,
+    /// The last epoch before this process.
+    base: u64,
+    batch: u32,
     bytes: usize,
     /// What the stage's map state takes of the budget, all of which waits to be applied.
     map_bytes: usize,
@@ -144,6 +147,7 @@ impl Keys {
             unapplied: 0,
             epoch: 1,
             applied: 0,
+            base: 0,
             batch: 0,
             bytes: 0,
             map_bytes: 0,
@@ -167,6 +171,14 @@ impl Keys {
     pub fn start_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.applied = epoch.saturating_sub(1);
+        self.base = self.applied;
+    }
+
+    /// An epoch of this process, as entries note it.
+    fn relative(&self, epoch: u64) -> u32 {
+        let since = epoch.saturating_sub(self.base);
+        u32::try_from(since)
+            .expect("a process makes fewer than 2^32 commits: ten a second for 13 years")
     }
 
     /// Bytes in memory, about, with the stage's map state.
@@ -200,7 +212,7 @@ impl Keys {
 
     /// Whether so much is in memory that some of it should go.
     fn is_short(&self) -> bool {
-        self.bytes() > self.budget - self.budget / 4
+        self.bytes() > self.budget - self.budget / 8
     }
 
     /// Whether memory is full: no more should be read until the store has caught up.
@@ -215,7 +227,12 @@ impl Keys {
 
     /// Begins a batch: no key is in it yet.
     pub fn begin(&mut self) {
-        self.batch += 1;
+        self.batch = self.batch.wrapping_add(1);
+        if self.batch == 0 {
+            // The numbers begin again: none of the old ones may be taken for a new one.
+            self.batch = 1;
+            (0..self.entries.len()).for_each(|id| self.entries[id].batch = 0);
+        }
         self.fresh.clear();
     }
 
@@ -241,9 +258,16 @@ impl Keys {
             let found = self.table.find(*hash, |id| entries[*id as usize].hash == *hash);
             *id = found.copied().unwrap_or(NO_ENTRY);
         }
+        let bytes = self.warm(sought.iter().map(|(_, id)| *id));
+        (sought, bytes)
+    }
+
+    /// Looks at what entries hold, so that it is at hand when it is needed: at many of them at once,
+    /// as nothing depends on anything before it. Returns how many bytes their values have.
+    pub(crate) fn warm(&self, ids: impl Iterator<Item = u32>) -> usize {
         let (mut looked, mut bytes) = (0, 0);
-        for (_, id) in sought.iter().filter(|(_, id)| *id != NO_ENTRY) {
-            let entry = &entries[*id as usize];
+        for id in ids.filter(|id| *id != NO_ENTRY) {
+            let entry = &self.entries[id as usize];
             looked ^= entry.key.first().copied().unwrap_or_default();
             let Some(value) = &entry.row.value else { continue };
             bytes += value.len();
@@ -251,7 +275,7 @@ impl Keys {
         }
         // It is of no use but that it was looked at.
         std::hint::black_box(looked);
-        (sought, bytes)
+        bytes
     }
 
     /// The entry of a key, loaded from the store if need be; none for a key that holds nothing and
@@ -389,12 +413,13 @@ impl Keys {
         let row = &self.entries[id as usize].row;
         let places = row.places();
         let old = self.indexed(row, places);
+        let epoch = self.relative(self.epoch);
         let entry = &mut self.entries[id as usize];
         let before = cost(&entry.key, &entry.row);
         change(&mut entry.row);
         self.bytes = self.bytes + cost(&entry.key, &entry.row) - before;
-        if entry.dirty != self.epoch {
-            entry.dirty = self.epoch;
+        if entry.dirty != epoch {
+            entry.dirty = epoch;
             self.dirty.push(id);
         }
         let row = &self.entries[id as usize].row;
