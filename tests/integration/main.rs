@@ -11,6 +11,7 @@ mod evil;
 mod input;
 mod kafka;
 mod ledger;
+mod progress;
 mod rebalance;
 mod retention;
 mod savepoint;

@@ -1,5 +1,6 @@
 //! The commands of the program, a file each.
 
+pub mod bar;
 pub mod build;
 pub mod check;
 pub mod data_dir;
