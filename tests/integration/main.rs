@@ -6,6 +6,7 @@ mod admetrics;
 mod admin;
 mod batching;
 mod changelog;
+mod command;
 mod crash;
 mod evil;
 mod input;

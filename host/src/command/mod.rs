@@ -16,3 +16,4 @@ pub mod savepoint;
 pub mod state;
 pub mod status;
 pub mod topic;
+pub mod usage;

@@ -9,6 +9,8 @@ use wasmill::runtime::Runtime;
 use wasmill_kafka::Admin;
 use wasmill_pipeline::{Diagnostic, Pipeline};
 
+use super::output;
+
 /// How long questions about topics may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -89,6 +91,6 @@ pub fn load(args: &Args, data_dir: Option<&Path>) -> anyhow::Result<Prepared> {
 /// Shows what is allowed but looks wrong.
 pub fn warn(prepared: &Prepared) {
     for warning in &prepared.warnings {
-        eprintln!("{warning}");
+        output::note(&format!("{warning}\n"));
     }
 }

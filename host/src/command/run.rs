@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use anyhow::Context;
 use wasmill::admin::Server;
 use wasmill::engine::{self, Options, Prepared, Report};
+use wasmill_pipeline::SinkKind;
 
 use super::bar::Bar;
-use super::{data_dir, pipeline};
+use super::{data_dir, output, pipeline};
 
 /// Runs a pipeline: to the end of its inputs, or until it is interrupted
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,8 @@ pub struct Args {
     /// status`, /healthz; port 0 for any that is free [default: engine.admin of the pipeline file]
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
-    /// Print the summary as JSON
+    /// Print the summary as JSON: to standard output, or to standard error where a sink writes its
+    /// records to standard output
     #[arg(long)]
     json: bool,
 }
@@ -56,18 +58,28 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
     }
     let report = execute_with(&prepared, Options { data_dir, ..options })?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        eprint!("{}", report.table());
+    tell(&prepared, &report, args.json)
+}
+
+/// Tells what a run has done. As JSON that goes to standard output, unless a sink has written its
+/// records there.
+pub fn tell(prepared: &Prepared, report: &Report, json: bool) -> anyhow::Result<ExitCode> {
+    if !json {
+        output::note(&report.table());
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let line = serde_json::to_string(report)? + "\n";
+    if prepared.pipeline.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
+        output::note(&line);
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::print(&line)
 }
 
 /// Answers questions about a run with these options until the result is dropped.
 fn listen(address: &str, options: &Options) -> anyhow::Result<Server> {
     let server = Server::start(address, options.figures.clone())?;
-    eprintln!("admin: listening on http://{}", server.address());
+    output::note(&format!("admin: listening on http://{}\n", server.address()));
     Ok(server)
 }
 
