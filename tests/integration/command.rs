@@ -1,12 +1,13 @@
 //! The commands as people use them: what they print, with which exit code they end, and where.
 
+mod examples;
 mod pipes;
 mod state;
 mod usage;
 
 use std::fs;
 
-use crate::support::{plugin, stdout_of, wasmill};
+use crate::support::{plugin, root, stdout_of, wasmill};
 
 /// Counts the records of each user, over two partitions.
 const PIPELINE: &str = r#"name = "count"
@@ -53,4 +54,9 @@ fn ran() -> tempfile::TempDir {
     let site = site();
     stdout_of(wasmill(site.path(), &["run", "count.toml", "--data-dir", "data"]));
     site
+}
+
+/// The folder of the plugins, as an argument.
+fn plugins() -> String {
+    root().join("target/plugins").display().to_string()
 }
