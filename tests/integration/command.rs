@@ -2,6 +2,7 @@
 
 mod examples;
 mod pipes;
+mod scaffold;
 mod state;
 mod usage;
 
