@@ -8,6 +8,7 @@ mod batching;
 mod changelog;
 mod command;
 mod crash;
+mod ends;
 mod evil;
 mod input;
 mod kafka;
