@@ -20,4 +20,5 @@ mod savepoint;
 mod support;
 mod topics;
 mod weblog;
+mod wit;
 mod world;
