@@ -19,12 +19,22 @@ COMPONENT_DIR := target/plugins
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins test-plugins demo test chaos bench bench-kafka kafka kafka-stop clean
+.PHONY: help setup toolchain build plugins test-plugins demo test chaos bench bench-kafka kafka kafka-stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: ## install the Rust toolchain, where it is not there yet
+setup: toolchain ## install the Rust toolchain and fetch crates, where they are not there yet
+	@set -- --manifest-path Cargo.toml --target $(TARGET) \
+	  --target $$(rustc -vV | sed -n 's/^host: //p'); \
+	if cargo fetch --quiet --offline "$$@" 2>/dev/null; then exit 0; fi; \
+	echo "Fetching the crates that Cargo.lock lists"; \
+	cargo fetch --quiet "$$@" || { \
+	  echo "The crates could not be fetched, as cargo says above. Where there is no network, run cargo fetch" \
+	    "where there is one and bring ~/.cargo along, or name a mirror to cargo (source replacement in" \
+	    "https://doc.rust-lang.org/cargo/reference/source-replacement.html)" >&2; exit 1; }
+
+toolchain:
 	@command -v cc >/dev/null || { \
 	  echo "There is no C compiler (cc). Install one: apt install build-essential, dnf install gcc," \
 	    "or xcode-select --install" >&2; exit 1; }
@@ -71,6 +81,7 @@ test: setup test-plugins ## check format, lints, tests, what faults do, and docu
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	cargo build --workspace --release --bins
+	@$(TARGET_DIR)/release/wasmill-broker fetch
 	@rm -f "$$WASMILL_SKIPPED"
 	@if command -v cargo-nextest >/dev/null; then set -x; cargo nextest run --workspace --release; \
 	else set -x; cargo test --workspace --release --lib --bins --tests; fi

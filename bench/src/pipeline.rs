@@ -188,7 +188,8 @@ pub fn keys(quick: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From the start of the process to its end over three lines: the whole start, and a commit.
+/// From the start of the process to its end over three lines: the whole start, three records, and a
+/// commit. The first record comes sooner.
 pub fn start() -> anyhow::Result<()> {
     let folder = folder()?;
     let mut walls = Vec::new();
@@ -201,6 +202,6 @@ pub fn start() -> anyhow::Result<()> {
             walls.push(run.wall.as_secs_f64() * 1_000.0);
         }
     }
-    print("start-to-first-record-cached", median(walls), "ms", Goal::Most(300.0));
+    print("start-to-end-cached", median(walls), "ms", Goal::Most(300.0));
     Ok(())
 }

@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 mod command;
 
+use command::output::note;
+use command::usage;
+
 /// State is many small values that come and go for weeks: this one keeps memory from fragmenting.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -44,19 +47,16 @@ enum Command {
     Demo(command::demo::Args),
 }
 
-/// The exit code of usage and configuration errors; clap uses it as well.
-const USAGE: u8 = 2;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = match EnvFilter::try_new(&cli.log) {
         Ok(filter) => filter,
         Err(e) => {
-            eprintln!(
-                "error: --log {:?}: {e}; write for example info or warn,plugin=debug",
+            note(&format!(
+                "error: --log {:?}: {e}; write for example info or warn,plugin=debug\n",
                 cli.log
-            );
-            return ExitCode::from(USAGE);
+            ));
+            return ExitCode::from(usage::CODE);
         }
     };
     tracing_subscriber::fmt()
@@ -78,17 +78,16 @@ fn main() -> ExitCode {
         Command::Generate(args) => command::generate::run(args),
         Command::Demo(args) => command::demo::run(&args),
     };
-    match result {
-        Ok(code) => code,
-        Err(error) if error.is::<command::pipeline::Problems>() => {
-            eprintln!("{error}");
-            ExitCode::from(USAGE)
+    result.unwrap_or_else(|error| {
+        match error.is::<command::pipeline::Problems>() {
+            true => note(&format!("{error}\n")),
+            false => note(&format!("error: {}\n", explain(&error))),
         }
-        Err(error) => {
-            eprintln!("error: {}", explain(&error));
-            ExitCode::FAILURE
+        match usage::is_usage(&error) {
+            true => ExitCode::from(usage::CODE),
+            false => ExitCode::FAILURE,
         }
-    }
+    })
 }
 
 /// An error and its causes, without those that it has told already.

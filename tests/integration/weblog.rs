@@ -221,13 +221,14 @@ struct Fed {
 }
 
 impl Fed {
-    fn start(folder: &Path) -> Self {
+    fn start(folder: &Path, sections: &str) -> Self {
         let text = std::fs::read_to_string(root().join(PIPELINE)).unwrap();
         let text = text
             .replace("path = \"access.log\"", "type = \"stdin\"")
-            .replace("checkpoint-interval = \"1s\"", "checkpoint-interval = \"20ms\"");
+            .replace("checkpoint-interval = \"1s\"", "checkpoint-interval = \"20ms\"")
+            .replace("sections.csv", sections);
         std::fs::write(folder.join("pipeline.toml"), text).unwrap();
-        if !folder.join("sections.csv").exists() {
+        if !folder.join(sections).exists() {
             std::fs::copy(root().join("examples/weblog/sections.csv"), folder.join("sections.csv"))
                 .unwrap();
         }
@@ -323,9 +324,24 @@ fn line(user: u32, second: u32, path: &str) -> String {
 
 #[test]
 fn a_reference_file_that_changes_is_read_again_and_a_broken_one_is_not_used() {
+    let csv = |rows: &[&str]| {
+        let rows: String = rows.iter().map(|title| format!("blog,{title}\n")).collect();
+        format!("section,title\n{rows}")
+    };
+    reference_file_that_changes("sections.csv", csv);
+    let json_lines = |rows: &[&str]| {
+        let row = |title: &&str| format!("{{\"section\":\"blog\",\"title\":\"{title}\"}}\n");
+        rows.iter().map(row).collect()
+    };
+    reference_file_that_changes("sections.jsonl", json_lines);
+}
+
+/// The titles of the section `blog` are written by `table`.
+fn reference_file_that_changes(file: &str, table: impl Fn(&[&str]) -> String) {
     let dir = tempfile::tempdir().unwrap();
-    let sections = dir.path().join("sections.csv");
-    let mut fed = Fed::start(dir.path());
+    let sections = dir.path().join(file);
+    std::fs::write(&sections, table(&["Blog"])).unwrap();
+    let mut fed = Fed::start(dir.path(), file);
     let mut second = 0;
     // Feeds line after line until one bears the title.
     let mut until = |fed: &mut Fed, title: &str| {
@@ -336,10 +352,10 @@ fn a_reference_file_that_changes_is_read_again_and_a_broken_one_is_not_used() {
         });
     };
     until(&mut fed, "Blog");
-    std::fs::write(&sections, "section,title\nblog,Weblog\n").unwrap();
+    std::fs::write(&sections, table(&["Weblog"])).unwrap();
     until(&mut fed, "Weblog");
     // A key twice: the plugin refuses it, and the old table stays.
-    std::fs::write(&sections, "section,title\nblog,First\nblog,Second\n").unwrap();
+    std::fs::write(&sections, table(&["First", "Second"])).unwrap();
     fed.wait("the change is reported", |fed| {
         std::fs::read_to_string(fed.folder.join("log")).unwrap().contains("can't be used")
     });
@@ -347,7 +363,7 @@ fn a_reference_file_that_changes_is_read_again_and_a_broken_one_is_not_used() {
     fed.write(&line(2, 900, "/blog/b"));
     fed.wait("another record", |fed| fed.live().len() > before);
     assert_eq!(text(fed.live().last().unwrap(), "title"), "Weblog");
-    std::fs::write(&sections, "section,title\nblog,Mended\n").unwrap();
+    std::fs::write(&sections, table(&["Mended"])).unwrap();
     until(&mut fed, "Mended");
     fed.finish();
     let titles: Vec<String> = live(dir.path())
@@ -363,7 +379,7 @@ fn a_reference_file_that_changes_is_read_again_and_a_broken_one_is_not_used() {
 #[test]
 fn sessions_go_on_across_an_interruption() {
     let dir = tempfile::tempdir().unwrap();
-    let mut fed = Fed::start(dir.path());
+    let mut fed = Fed::start(dir.path(), "sections.csv");
     fed.write(&line(1, 0, "/a"));
     fed.write(&line(2, 10, "/a"));
     fed.write(&line(1, 600, "/b"));
@@ -372,13 +388,13 @@ fn sessions_go_on_across_an_interruption() {
     assert_eq!(topic(&dir.path().join("data"), "sessions").len(), 0);
 
     // User 1 goes on; the clock comes to within the session of user 2, then past its end.
-    let mut fed = Fed::start(dir.path());
+    let mut fed = Fed::start(dir.path(), "sections.csv");
     fed.write(&line(1, 1_200, "/c"));
     fed.wait("four events", |fed| fed.live().len() == 4);
     fed.interrupt();
     assert_eq!(topic(&dir.path().join("data"), "sessions").len(), 0);
 
-    let mut fed = Fed::start(dir.path());
+    let mut fed = Fed::start(dir.path(), "sections.csv");
     fed.write(&line(1, 2_400, "/d"));
     fed.write(&line(3, 2_410, "/e"));
     fed.wait("six events", |fed| fed.live().len() == 6);
@@ -387,7 +403,7 @@ fn sessions_go_on_across_an_interruption() {
     });
     fed.interrupt();
 
-    let mut fed = Fed::start(dir.path());
+    let mut fed = Fed::start(dir.path(), "sections.csv");
     // The watermark is known, so that this comes too late, though nothing came before it.
     fed.write(&line(3, 300, "/late"));
     fed.finish();

@@ -99,6 +99,11 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+/// Brings problems into the order of the file; those of the whole and of `--set`s come last.
+pub(crate) fn sort(problems: &mut [Diagnostic]) {
+    problems.sort_by_key(|d| (d.at.is_none(), d.at));
+}
+
 /// The part of a line around a column (from 0), and the column within it.
 fn window(line: &str, column: usize) -> (String, usize) {
     let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

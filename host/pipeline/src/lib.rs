@@ -1,6 +1,6 @@
 //! Reads a pipeline file, checks it, and cuts the pipeline into sub-topologies.
 //!
-//! Invariant: nothing here does I/O but [`Pipeline::load`], which reads the one file; the same text and
+//! Invariant: nothing here does I/O but [`Draft::load`], which reads the one file; the same text and
 //! the same ports always give the same plan.
 //!
 //! A pipeline file is TOML. This is one with the most usual keys; the `README.md` of this crate has
@@ -37,6 +37,7 @@
 //!
 //! 1. [`Pipeline::load`] reads it into typed options and reports every problem at once, each a
 //!    [`Diagnostic`] that shows its line. A `--set` counts as if it were written in the file.
+//!    [`Draft::load`] does the same for those that go on to look for problems of plugins and sources.
 //! 2. Whoever has loaded the plugins tells [`Plan::of`] their ports. It decides where records have to
 //!    go through a topic and which stages share a task.
 //!
@@ -88,12 +89,14 @@ pub mod units;
 mod check;
 mod diagnostic;
 mod document;
+mod draft;
 mod graph;
 mod kafka;
 mod pipeline;
 mod section;
 
 pub use diagnostic::{At, Diagnostic, Excerpt, Severity};
+pub use draft::Draft;
 pub use kafka::{Guarantee, Kafka, Rebalance};
 pub use pipeline::{
     Compression, Encoding, Engine, Feed, Format, KeyBy, Limits, LostOffsets, OnFailure, Pattern,

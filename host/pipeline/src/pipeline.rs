@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::check;
+use crate::Draft;
 use crate::diagnostic::{At, Diagnostic, Severity};
 use crate::document::{Document, Origin};
 use crate::kafka::Kafka;
@@ -404,26 +404,7 @@ impl Pipeline {
     /// # Errors
     /// Every problem of the file, errors and warnings, in its order; at least one is an error.
     pub fn load(path: &Path, sets: &[(String, String)]) -> Result<Self, Vec<Diagnostic>> {
-        let whole = |message: String, help: &str| {
-            vec![Diagnostic {
-                severity: Severity::Error,
-                file: path.to_owned(),
-                at: None,
-                set: None,
-                path: String::new(),
-                message,
-                help: Some(help.to_owned()),
-                excerpt: None,
-            }]
-        };
-        let bytes = std::fs::read(path).map_err(|e| {
-            whole(format!("the pipeline file can't be read: {e}"), "give the path of a TOML file")
-        })?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
-            whole(format!("byte {at} of the file is not UTF-8"), "save the file as UTF-8")
-        })?;
-        Self::parse(path, &text, sets)
+        Draft::load(path, sets)?.finish()
     }
 
     /// As [`Pipeline::load`] for a text that was read before; relative paths in it are relative to
@@ -436,7 +417,7 @@ impl Pipeline {
         text: &str,
         sets: &[(String, String)],
     ) -> Result<Self, Vec<Diagnostic>> {
-        check::pipeline(path, text, sets)
+        Draft::parse(path, text, sets)?.finish()
     }
 
     /// The table of the topic with this name, if it is declared.

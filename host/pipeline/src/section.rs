@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
-use crate::diagnostic::{Diagnostic, Severity, list, nearest};
+use crate::diagnostic::{Diagnostic, Severity, list, nearest, sort};
 use crate::document::{Document, Entry, Item, Origin, Value};
 use crate::units::{parse_bytes, parse_duration, show_bytes, show_duration};
 
@@ -21,9 +21,9 @@ impl<'d> Problems<'d> {
         Self { document, found: RefCell::new(found) }
     }
 
-    /// Whether there is an error so far.
-    pub(crate) fn any_error(&self) -> bool {
-        self.found.borrow().iter().any(Diagnostic::is_error)
+    /// The number of errors so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.found.borrow().iter().filter(|d| d.is_error()).count()
     }
 
     pub(crate) fn error(
@@ -53,7 +53,7 @@ impl<'d> Problems<'d> {
     /// Everything found, in the order of the file.
     pub(crate) fn into_sorted(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|d| (d.at.is_none(), d.at));
+        sort(&mut found);
         found
     }
 }
@@ -274,11 +274,23 @@ impl<'a> Section<'a> {
         Section::new(self.problems, self.at(key), entry.origin, &entry.item)
     }
 
+    /// The keys that nobody asked for, each with the known one that was probably meant.
+    fn unknown(&self) -> Vec<(&'a Entry, Option<&'static str>)> {
+        let known = self.known.borrow();
+        let unknown = self.entries.iter().filter(|e| !known.contains(&e.key.as_str()));
+        unknown.map(|e| (e, nearest(&e.key, known.iter().copied()))).collect()
+    }
+
+    /// Whether a key that nobody asked for may have been meant as one of these.
+    pub(crate) fn may_mean(&self, keys: &[&str]) -> bool {
+        self.unknown().iter().any(|(_, near)| near.is_none_or(|near| keys.contains(&near)))
+    }
+
     /// Reports the keys that nobody asked for.
     pub(crate) fn finish(self) {
-        let known = self.known.borrow();
-        for entry in self.entries.iter().filter(|e| !known.contains(&e.key.as_str())) {
-            let help = match nearest(&entry.key, known.iter().copied()) {
+        for (entry, near) in self.unknown() {
+            let known = self.known.borrow();
+            let help = match near {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("known keys: {}", list(known.iter())),
             };

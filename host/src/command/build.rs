@@ -10,6 +10,8 @@ use std::{env, fs};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
+use super::{output, usage};
+
 /// What plugins are compiled for.
 const TARGET: &str = "wasm32-wasip2";
 
@@ -34,13 +36,14 @@ pub struct Args {
 /// can't be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let manifest = args.path.join("Cargo.toml");
-    ensure!(
-        manifest.is_file(),
-        "{} has no Cargo.toml: expected the folder of a plugin's crate. wasmill new makes one",
-        args.path.display()
-    );
+    if !manifest.is_file() {
+        return Err(usage::wrong(format!(
+            "{} has no Cargo.toml: expected the folder of a plugin's crate. wasmill new makes one",
+            args.path.display()
+        )));
+    }
     let workspace = metadata(&args.path)?;
-    let package = workspace.package(&manifest)?;
+    let package = usage::checked(workspace.package(&manifest))?;
     check_target(&args.path)?;
     let Some(component) = compile(&args.path, &workspace, package)? else {
         return Ok(ExitCode::FAILURE);
@@ -50,8 +53,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     let bytes = put(&component, &out)?;
     let here = env::current_dir().unwrap_or_default();
-    println!("{}  {}", out.strip_prefix(here).unwrap_or(&out).display(), size(bytes));
-    Ok(ExitCode::SUCCESS)
+    let shown = out.strip_prefix(here).unwrap_or(&out).display();
+    output::print(&format!("{shown}  {}\n", size(bytes)))
 }
 
 /// What `cargo metadata` says of a workspace, as far as it is of interest here.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::pipeline;
+use super::{output, pipeline};
 
 /// Checks a pipeline file and its plugins, and shows how it will be cut into tasks
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,6 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let prepared = pipeline::load(&args.pipeline, None)?;
     pipeline::warn(&prepared);
-    print!("{}", prepared.plan.describe());
-    println!("{}: no problems found", args.pipeline.pipeline.display());
-    Ok(ExitCode::SUCCESS)
+    let file = args.pipeline.pipeline.display();
+    output::print(&format!("{}{file}: no problems found\n", prepared.plan.describe()))
 }

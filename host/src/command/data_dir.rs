@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use wasmill_log::{Log, Options};
 
+use super::usage;
+
 /// The environment variable that stands for `--data-dir`.
 pub const VARIABLE: &str = "WASMILL_DATA_DIR";
 
@@ -22,7 +24,7 @@ pub const ROOT: &str = ".wasmill";
 /// # Errors
 /// When there is none in `.wasmill`, or more than one, or it can't be read.
 pub fn data_dir(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    choose(given, env::var_os(VARIABLE).map(PathBuf::from), Path::new(ROOT))
+    usage::checked(choose(given, env::var_os(VARIABLE).map(PathBuf::from), Path::new(ROOT)))
 }
 
 /// The embedded log of a data directory.

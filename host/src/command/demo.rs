@@ -8,7 +8,7 @@ use anyhow::Context;
 use wasmill_generate::{Config, Generator};
 use wasmill_log::{Body, Log, Position};
 
-use super::{pipeline, run};
+use super::{output, pipeline, run};
 
 /// The pipeline of the example.
 const PIPELINE: &str = include_str!("../../../examples/weblog/pipeline.toml");
@@ -41,26 +41,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     std::fs::write(at("pipeline.toml"), PIPELINE)?;
     std::fs::write(at("sections.csv"), SECTIONS)?;
-    eprintln!("generating {} lines of a web server's log ...", args.events);
+    output::note(&format!("generating {} lines of a web server's log ...\n", args.events));
     generate(&at("access.log"), args.events)?;
     let file = at("pipeline.toml");
-    eprintln!("running {} on it, no broker needed ...", file.display());
+    output::note(&format!("running {} on it, no broker needed ...\n", file.display()));
     let args = pipeline::Args { pipeline: file, sets: Vec::new(), plugins: Vec::new() };
     let prepared = pipeline::load(&args, None)?;
     let report = run::execute(&prepared, data.clone(), None)?;
-    eprint!("{}", report.table());
+    output::note(&report.table());
     let log = Log::open_read_only(data.join("log"))?;
+    let mut shown = String::new();
     for (topic, what) in [("sessions", "a closed session"), ("pages", "a ranking of pages")] {
         if let Some(value) = last(&log, topic)? {
-            println!("\n{what}, from topic {topic}:\n{value}");
+            shown += &format!("\n{what}, from topic {topic}:\n{value}\n");
         }
     }
     let program = std::env::args().next().unwrap_or_else(|| "wasmill".to_owned());
-    println!("\nlook around:");
+    shown += "\nlook around:\n";
     for look in ["ls", "read users", "read dead --limit 1"] {
-        println!("  {program} topic {look} --data-dir {}", data.display());
+        shown += &format!("  {program} topic {look} --data-dir {}\n", data.display());
     }
-    Ok(ExitCode::SUCCESS)
+    output::print(&shown)
 }
 
 fn generate(path: &std::path::Path, events: u64) -> anyhow::Result<()> {

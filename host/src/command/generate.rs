@@ -7,15 +7,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use wasmill_generate::{Config, Generator};
 use wasmill_pipeline::parse_duration;
 
-use super::output::{BUFFER_BYTES, ended, stdout};
+use super::output::{BUFFER_BYTES, ended, note, stdout};
 use super::topic::appender::Appender;
 use super::topic::kafka::sending::{Sender, Target};
 use super::topic::place::{self, Place, Where};
+use super::usage;
 
 /// After how many records a topic is committed, so that others see them.
 const COMMIT_RECORDS: u64 = 100_000;
@@ -119,7 +120,7 @@ impl clap::FromArgMatches for OfTopic {
 /// When an argument is out of its range, or the output can't be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Clickstream(args) = args.command;
-    let mut generator = Generator::new(&args.config())?;
+    let mut generator = usage::checked(Generator::new(&args.config()).map_err(Into::into))?;
     if let Some(topic) = &args.topic {
         let place = match args.place.0.clone().resolve()? {
             Where::Log(dir) => {
@@ -135,14 +136,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 place
             }
         };
-        eprintln!("records written to topic {topic:?} in {place}: {}", generator.position());
+        let records = generator.position();
+        note(&format!("records written to topic {topic:?} in {place}: {records}\n"));
         return Ok(ExitCode::SUCCESS);
     }
     if args.output == Path::new("-") {
         return ended(into_lines(&mut generator, stdout()));
     }
     if args.events.is_none() {
-        bail!("--output {} needs --events: the stream has no end", args.output.display());
+        let file = args.output.display();
+        let text = format!("--output {file} needs --events: the stream has no end");
+        return Err(usage::wrong(text));
     }
     let file = File::create(&args.output)
         .with_context(|| format!("cannot create {}", args.output.display()))?;

@@ -1,5 +1,6 @@
 //! The commands of the program, a file each.
 
+pub mod bar;
 pub mod build;
 pub mod check;
 pub mod data_dir;
@@ -15,3 +16,4 @@ pub mod savepoint;
 pub mod state;
 pub mod status;
 pub mod topic;
+pub mod usage;

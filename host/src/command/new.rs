@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::{output, usage};
+
 /// The most characters of a name: the limit of stages in pipeline files.
 const MAX_NAME_CHARS: usize = 60;
 
@@ -90,7 +92,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
     /// The folder of the crate wasmill-sdk [default: that of the source tree around the current
-    /// directory, else the published version]
+    /// directory, else of the one that this program was built in]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -98,23 +100,26 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When the name won't do, the folder exists, or it can't be written.
+/// When the name won't do, there is no SDK, the folder exists, or it can't be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    check_name(&args.name)?;
+    usage::checked(check_name(&args.name))?;
     let folder = args.path.unwrap_or_else(|| args.name.as_str().into());
     let here = env::current_dir().context("cannot tell the current directory")?;
     let sdk = match args.sdk {
-        Some(given) => Sdk::given(&given)?,
-        None => Sdk::around(&here),
+        Some(given) => usage::checked(Sdk::given(&given))?,
+        None => {
+            let program = env::current_exe().and_then(|path| path.canonicalize());
+            let places = [Some(here), program.ok()];
+            usage::checked(Sdk::around(places.iter().flatten().map(PathBuf::as_path)))?
+        }
     };
     let sample = scaffold(&args.name, args.keyed, &folder, &sdk)?;
     let kind = if args.keyed { "a plugin with state by key" } else { "a plugin without state" };
-    println!("{} is {kind}. Next:", folder.display());
-    println!("  cd {}", folder.display());
-    println!("  cargo test");
-    println!("  wasmill build");
-    println!("  {sample} | wasmill run --fresh pipeline.toml");
-    Ok(ExitCode::SUCCESS)
+    let shown = folder.display();
+    output::print(&format!(
+        "{shown} is {kind}. Next:\n  cd {shown}\n  cargo test\n  wasmill build\n  {sample} | wasmill run \
+         --fresh pipeline.toml\n"
+    ))
 }
 
 /// Where the SDK comes from.
@@ -124,8 +129,6 @@ enum Sdk {
     Folder(PathBuf),
     /// The source tree with this root; crates within it name the SDK relative to themselves.
     Tree(PathBuf),
-    /// The published version.
-    Published,
 }
 
 impl Sdk {
@@ -140,16 +143,21 @@ impl Sdk {
         whole.map(Self::Folder).with_context(|| format!("cannot resolve {}", folder.display()))
     }
 
-    /// The source tree that `folder` is in, if it is in one.
-    fn around(folder: &Path) -> Self {
-        let root = folder.ancestors().find(|root| is_sdk(&root.join(SDK)));
-        root.map_or(Self::Published, |root| Self::Tree(root.to_owned()))
+    /// The source tree that the first of these places is in that is in one.
+    fn around<'p>(places: impl IntoIterator<Item = &'p Path>) -> anyhow::Result<Self> {
+        let tree = |place: &'p Path| place.ancestors().find(|root| is_sdk(&root.join(SDK)));
+        let root = places.into_iter().find_map(tree).with_context(|| {
+            format!(
+                "there is no crate wasmill-sdk here, which a plugin is built on, and it is not \
+                 published. Say where it is with --sdk: in Wasmill's source tree it is {SDK}"
+            )
+        })?;
+        Ok(Self::Tree(root.to_owned()))
     }
 
     /// The value of the dependency in the manifest of a crate in the folder `from`.
     fn dependency(&self, from: &Path) -> anyhow::Result<String> {
         let path = match self {
-            Self::Published => return Ok("\"0.1\"".to_owned()),
             Self::Folder(folder) => folder.clone(),
             Self::Tree(root) => match from.strip_prefix(root) {
                 Ok(inner) => inner.iter().map(|_| "..").collect::<PathBuf>().join(SDK),
@@ -190,9 +198,13 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the crate and returns a command whose output its pipeline can read.
-fn scaffold(name: &str, keyed: bool, folder: &Path, sdk: &Sdk) -> anyhow::Result<&'static str> {
-    let whole = absolute(folder).with_context(|| format!("cannot resolve {}", folder.display()))?;
+fn whole(folder: &Path) -> anyhow::Result<PathBuf> {
+    absolute(folder).with_context(|| format!("cannot resolve {}", folder.display()))
+}
+
+/// Whether a crate can be made in a folder.
+fn check_place(folder: &Path, sdk: &Sdk) -> anyhow::Result<()> {
+    let whole = whole(folder)?;
     if let Sdk::Tree(root) = sdk {
         ensure!(
             whole.parent() != Some(&root.join("plugins")),
@@ -208,7 +220,12 @@ fn scaffold(name: &str, keyed: bool, folder: &Path, sdk: &Sdk) -> anyhow::Result
         "{} exists already. Choose another name, or a folder with --path",
         folder.display()
     );
+    Ok(())
+}
 
+/// Writes the crate and returns a command whose output its pipeline can read.
+fn scaffold(name: &str, keyed: bool, folder: &Path, sdk: &Sdk) -> anyhow::Result<&'static str> {
+    usage::checked(check_place(folder, sdk))?;
     let (source, pipeline, description, sample) = if keyed {
         (
             include_str!("new/keyed.rs"),
@@ -224,7 +241,7 @@ fn scaffold(name: &str, keyed: bool, folder: &Path, sdk: &Sdk) -> anyhow::Result
             "echo hello",
         )
     };
-    let dependency = sdk.dependency(&whole)?;
+    let dependency = sdk.dependency(&whole(folder)?)?;
     let fill = |template: &str| {
         template
             .replace("{{name}}", name)
@@ -273,12 +290,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (name, keyed) in [("plain-one", false), ("counting-1", true)] {
             let folder = dir.path().join("deep").join(name);
-            scaffold(name, keyed, &folder, &Sdk::Published).unwrap();
+            scaffold(name, keyed, &folder, &Sdk::Folder("/sdk".into())).unwrap();
             for file in ["Cargo.toml", "README.md", "pipeline.toml", "src/lib.rs", ".gitignore"] {
                 let text = read(&folder, file);
                 assert!(!text.contains("{{"), "{file} has a gap: {text}");
             }
-            assert!(read(&folder, "Cargo.toml").contains("wasmill-sdk = \"0.1\""));
+            assert!(read(&folder, "Cargo.toml").contains("wasmill-sdk = { path = \"/sdk\" }"));
             assert!(read(&folder, "Cargo.toml").contains(&format!("name = \"{name}\"")));
             let path = folder.join("pipeline.toml");
             let pipeline = Pipeline::parse(&path, &read(&folder, "pipeline.toml"), &[]);
@@ -303,14 +320,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("p");
         fs::create_dir(&folder).unwrap();
-        scaffold("p", false, &folder, &Sdk::Published).unwrap();
+        let sdk = Sdk::Folder("/sdk".into());
+        scaffold("p", false, &folder, &sdk).unwrap();
         let before = read(&folder, "src/lib.rs");
-        let error = scaffold("p", true, &folder, &Sdk::Published).unwrap_err().to_string();
+        let error = scaffold("p", true, &folder, &sdk).unwrap_err().to_string();
         assert!(error.contains("exists already"), "{error}");
         assert_eq!(read(&folder, "src/lib.rs"), before);
         let file = dir.path().join("file");
         fs::write(&file, "mine").unwrap();
-        assert!(scaffold("p", false, &file, &Sdk::Published).is_err());
+        assert!(scaffold("p", false, &file, &sdk).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     }
 
@@ -331,13 +349,14 @@ mod tests {
         let root = tree.path();
         let inner = root.join("examples/mine");
         fs::create_dir_all(&inner).unwrap();
-        assert_eq!(Sdk::around(&inner), Sdk::Published);
+        let nowhere = Sdk::around([inner.as_path(), root]).unwrap_err().to_string();
+        assert!(nowhere.contains("--sdk") && nowhere.contains(SDK), "{nowhere}");
         assert!(Sdk::given(&inner).unwrap_err().to_string().contains("plugins/sdk"));
 
         fs::create_dir_all(root.join(SDK)).unwrap();
         fs::write(root.join(SDK).join("Cargo.toml"), "[package]\nname = \"wasmill-sdk\"\n")
             .unwrap();
-        let sdk = Sdk::around(&inner);
+        let sdk = Sdk::around(["/elsewhere".as_ref(), inner.as_path()]).unwrap();
         assert_eq!(sdk, Sdk::Tree(root.to_owned()));
         assert_eq!(sdk.dependency(&inner).unwrap(), r#"{ path = "../../plugins/sdk" }"#);
         let outside = sdk.dependency(Path::new("/elsewhere/p")).unwrap();

@@ -1,5 +1,6 @@
 //! What the commands have in common that take a pipeline file.
 
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use wasmill::engine::{self, Prepared, prepare};
 use wasmill::runtime::Runtime;
 use wasmill_kafka::Admin;
-use wasmill_pipeline::{Diagnostic, Pipeline};
+use wasmill_pipeline::{Diagnostic, Draft, Kafka};
+
+use super::output;
 
 /// How long questions about topics may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,34 +64,52 @@ pub fn load(args: &Args, data_dir: Option<&Path>) -> anyhow::Result<Prepared> {
     let runtime = runtime()?;
     let mut folders = args.plugins.clone();
     folders.extend(prepare::standard_folders());
-    let pipeline = Pipeline::load(&args.pipeline, &args.sets).map_err(Problems)?;
-    if let Some(kafka) = &pipeline.kafka {
-        let settings = engine::kafka::settings(kafka);
-        let admin = Admin::connect(&settings, TIMEOUT)?;
-        let failure = std::cell::RefCell::new(None);
-        let partitions = |topic: &str| match admin.partitions(topic) {
-            Ok(partitions) => partitions,
-            Err(e) => {
-                failure.borrow_mut().get_or_insert(e);
-                None
-            }
-        };
-        let prepared = Prepared::load(&args.pipeline, &args.sets, &folders, runtime, &partitions);
-        if let Some(e) = failure.into_inner() {
-            return Err(e.into());
-        }
-        return prepared.map_err(|problems| Problems(problems).into());
+    let draft = Draft::load(&args.pipeline, &args.sets).map_err(Problems)?;
+    let load = |partitions: &dyn Fn(&str) -> Option<u32>| {
+        Prepared::load(&args.pipeline, &args.sets, &folders, runtime, partitions)
+    };
+    if !draft.is_sound() {
+        // There is no plan to be made, for which topics would be looked at.
+        return load(&|_| None).map_err(|problems| Problems(problems).into());
+    }
+    if let Some(kafka) = &draft.pipeline.kafka {
+        return load_on_kafka(kafka, load);
     }
     let log = data_dir.map(|dir| dir.join("log")).filter(|dir| dir.join("COMMIT").exists());
     let log = log.and_then(|dir| wasmill_log::Log::open_read_only(dir).ok());
     let partitions = |topic: &str| log.as_ref().and_then(|log| log.partitions(topic).ok());
-    Prepared::load(&args.pipeline, &args.sets, &folders, runtime, &partitions)
-        .map_err(|problems| Problems(problems).into())
+    load(&partitions).map_err(|problems| Problems(problems).into())
+}
+
+/// Brokers are asked when all else is sound, so that one that does not answer hides no problem.
+fn load_on_kafka(
+    kafka: &Kafka,
+    load: impl FnOnce(&dyn Fn(&str) -> Option<u32>) -> Result<Prepared, Vec<Diagnostic>>,
+) -> anyhow::Result<Prepared> {
+    let settings = engine::kafka::settings(kafka);
+    let connect = || Admin::connect(&settings, TIMEOUT);
+    let (admin, failure) = (OnceCell::new(), RefCell::new(None));
+    let fail = |error| {
+        failure.borrow_mut().get_or_insert(error);
+    };
+    let partitions = |topic: &str| {
+        let admin = admin.get_or_init(|| connect().map_err(fail).ok()).as_ref()?;
+        admin.partitions(topic).map_err(fail).ok()?
+    };
+    let prepared = load(&partitions);
+    if let Some(error) = failure.take() {
+        return Err(error.into());
+    }
+    let prepared = prepared.map_err(Problems)?;
+    if admin.get().is_none() {
+        connect()?;
+    }
+    Ok(prepared)
 }
 
 /// Shows what is allowed but looks wrong.
 pub fn warn(prepared: &Prepared) {
     for warning in &prepared.warnings {
-        eprintln!("{warning}");
+        output::note(&format!("{warning}\n"));
     }
 }

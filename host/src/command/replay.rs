@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use wasmill::engine::{self, Options, Replay, Until};
 use wasmill_pipeline::{SourceKind, Start};
 
-use super::{data_dir, pipeline, run};
+use super::{data_dir, pipeline, run, usage};
 
 /// Runs a pipeline over history on Kafka, under a name of its own, as a bounded run
 ///
@@ -89,10 +89,11 @@ fn until(text: &str) -> Result<Until, String> {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut prepared = pipeline::load(&args.pipeline, None)?;
     let Some(kafka) = &mut prepared.pipeline.kafka else {
-        bail!(
+        return Err(usage::wrong(
             "a replay needs Kafka: the embedded log belongs to one run at a time. Say where it is with \
              --set kafka.brokers=HOST:PORT, or run the pipeline with another --data-dir"
-        );
+                .to_owned(),
+        ));
     };
     kafka.group = format!("{}-{}", kafka.group, args.name);
     let mut topics = 0;
@@ -107,10 +108,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         partition.bounded = true;
     }
     if topics == 0 {
-        bail!(
+        return Err(usage::wrong(format!(
             "{}: no source is of type \"topic\", so there is no history in Kafka to replay",
             args.pipeline.pipeline.display()
-        );
+        )));
     }
     let data_dir = args.data_dir.clone().unwrap_or_else(|| {
         PathBuf::from(data_dir::ROOT).join(format!("{}-{}", prepared.pipeline.name, args.name))
@@ -126,12 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let workers = args.workers.map(usize::from);
     let options = Options { data_dir, workers, replay: Some(replay), ..Options::default() };
     let report = run::execute_with(&prepared, options)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        eprint!("{}", report.table());
-    }
-    Ok(ExitCode::SUCCESS)
+    run::tell(&prepared, &report, args.json)
 }
 
 #[cfg(test)]

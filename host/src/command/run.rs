@@ -1,20 +1,16 @@
 //! `wasmill run`: runs a pipeline on this machine.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use wasmill::admin::Server;
-use wasmill::engine::report::Progress;
 use wasmill::engine::{self, Options, Prepared, Report};
-use wasmill::source::What;
+use wasmill_pipeline::SinkKind;
 
-use super::{data_dir, pipeline};
+use super::bar::Bar;
+use super::{data_dir, output, pipeline};
 
 /// Runs a pipeline: to the end of its inputs, or until it is interrupted
 #[derive(Debug, clap::Args)]
@@ -34,7 +30,8 @@ pub struct Args {
     /// status`, /healthz; port 0 for any that is free [default: engine.admin of the pipeline file]
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
-    /// Print the summary as JSON
+    /// Print the summary as JSON: to standard output, or to standard error where a sink writes its
+    /// records to standard output
     #[arg(long)]
     json: bool,
 }
@@ -61,18 +58,28 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
     }
     let report = execute_with(&prepared, Options { data_dir, ..options })?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        eprint!("{}", report.table());
+    tell(&prepared, &report, args.json)
+}
+
+/// Tells what a run has done. As JSON that goes to standard output, unless a sink has written its
+/// records there.
+pub fn tell(prepared: &Prepared, report: &Report, json: bool) -> anyhow::Result<ExitCode> {
+    if !json {
+        output::note(&report.table());
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let line = serde_json::to_string(report)? + "\n";
+    if prepared.pipeline.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
+        output::note(&line);
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::print(&line)
 }
 
 /// Answers questions about a run with these options until the result is dropped.
 fn listen(address: &str, options: &Options) -> anyhow::Result<Server> {
     let server = Server::start(address, options.figures.clone())?;
-    eprintln!("admin: listening on http://{}", server.address());
+    output::note(&format!("admin: listening on http://{}\n", server.address()));
     Ok(server)
 }
 
@@ -98,60 +105,8 @@ pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Rep
         }
     })
     .context("the handler of interruptions can't be set")?;
-    let total = total_bytes(prepared);
-    options.progress.total_bytes.store(total.unwrap_or(0), Ordering::Relaxed);
-    let bar = Bar::start(total, options.progress.clone());
+    let bar = Bar::start(options.progress.clone());
     let result = engine::run(prepared, &options);
     bar.stop();
     Ok(result?)
-}
-
-/// How much there is to read, when all sources are plain files.
-fn total_bytes(prepared: &Prepared) -> Option<u64> {
-    let mut total = 0;
-    for partition in prepared.sources.iter().flatten() {
-        match &partition.what {
-            What::File(path) if partition.bounded => total += std::fs::metadata(path).ok()?.len(),
-            _ => return None,
-        }
-    }
-    (total > 0).then_some(total)
-}
-
-/// A progress bar on a thread of its own; nothing when stderr is no terminal.
-struct Bar {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Bar {
-    fn start(total: Option<u64>, progress: Arc<Progress>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (Some(total), true) = (total, std::io::stderr().is_terminal()) else {
-            return Self { stop, thread: None };
-        };
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let bar = ProgressBar::new(total);
-            let style = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {msg} eta {eta}";
-            if let Ok(style) = ProgressStyle::with_template(style) {
-                bar.set_style(style);
-            }
-            while !stopped.load(Ordering::Relaxed) {
-                bar.set_position(progress.bytes.load(Ordering::Relaxed).min(total));
-                bar.set_message(format!("{} records", progress.records.load(Ordering::Relaxed)));
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            bar.finish_and_clear();
-        });
-        Self { stop, thread: Some(thread) }
-    }
-
-    fn stop(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // The bar is only for the eye; that it panicked would not matter.
-            let _ = thread.join();
-        }
-    }
 }

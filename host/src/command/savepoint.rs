@@ -4,7 +4,6 @@
 
 mod embedded;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -156,7 +155,7 @@ fn create(args: &CreateArgs) -> anyhow::Result<ExitCode> {
     } else {
         format!("{}: {}\n", folder.display(), HumanBytes(manifest.bytes()))
     };
-    print(&text)
+    output::print(&text)
 }
 
 fn ls(args: &ListArgs) -> anyhow::Result<ExitCode> {
@@ -170,7 +169,7 @@ fn ls(args: &ListArgs) -> anyhow::Result<ExitCode> {
     } else {
         text = table(&found);
     }
-    print(&text)
+    output::print(&text)
 }
 
 fn created(manifest: &Manifest) -> String {
@@ -244,19 +243,14 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
             args.name
         ),
     };
-    eprintln!("{place} stands where savepoint {} was taken", args.name);
+    output::note(&format!("{place} stands where savepoint {} was taken\n", args.name));
     if !args.run {
         return Ok(ExitCode::SUCCESS);
     }
     let workers = args.workers.map(usize::from);
     let report = run::execute_with(&prepared, Options { data_dir, workers, ..Options::default() })?;
-    eprint!("{}", report.table());
+    output::note(&report.table());
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    let mut out = output::stdout();
-    output::ended(out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Into::into))
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use wasmill::engine::Error;
 use wasmill::engine::inspect::{self, StageState};
 use wasmill_core::row::{self, Name, Row};
 use wasmill_core::store::Cold;
 
-use super::{data_dir, output};
+use super::{data_dir, output, usage};
 
 /// Shows the keyed state of a pipeline that is not running, as of its last commit
 #[derive(Debug, clap::Args)]
@@ -52,30 +53,25 @@ const PAGE: usize = 1_000;
 /// Runs the command.
 ///
 /// # Errors
-/// When the pipeline is running, or there is no such stage.
+/// When there is no such data directory or stage, or the pipeline is running.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = data_dir::data_dir(args.data_dir)?;
-    let stages = inspect::open(&dir)?;
-    let mut out = output::stdout();
-    match args.what {
-        What::Ls => {
-            writeln!(out, "{:<20} {:>5} {:>12} {:>12}", "STAGE", "TASK", "KEYS", "MAP ENTRIES")?;
-            for stage in &stages {
-                let (mut keys, mut entries) = (0u64, 0u64);
-                each(stage, &stage.rows(), &stage.end(), usize::MAX, |name, _| {
-                    match row::name(name) {
-                        Ok(Name::Row { .. }) => keys += 1,
-                        _ => entries += 1,
-                    }
-                    Ok(())
-                })?;
-                let StageState { name, task, .. } = stage;
-                writeln!(out, "{name:<20} {task:>5} {keys:>12} {entries:>12}")?;
-            }
+    let stages = match inspect::open(&dir) {
+        Err(error @ Error::Log(wasmill_log::Error::NoLog { .. })) => {
+            return usage::checked(Err(error.into()));
         }
+        found => found?,
+    };
+    let mut out = output::stdout();
+    output::ended(show_all(&stages, &args.what, &mut out).and_then(|()| Ok(out.flush()?)))
+}
+
+fn show_all(stages: &[StageState], what: &What, out: &mut impl Write) -> anyhow::Result<()> {
+    match what {
+        What::Ls => list(stages, out),
         What::Get { stage, key } => {
             let mut found = false;
-            for state in of(&stages, &stage)? {
+            for state in of(stages, stage)? {
                 if let Some(value) = get(state, key.as_bytes())? {
                     found = true;
                     writeln!(out, "{value:#}")?;
@@ -84,22 +80,39 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             if !found {
                 bail!("stage {stage} has no state for key {key:?}");
             }
+            Ok(())
         }
         What::Scan { stage, prefix, limit } => {
-            for state in of(&stages, &stage)? {
+            for state in of(stages, stage)? {
                 let start = [state.rows(), prefix.clone().into_bytes()].concat();
                 let end = row::after_prefix(&start).context("no end of the prefix")?;
-                each(state, &start, &end, limit, |name, value| {
+                each(state, &start, &end, *limit, |name, value| {
                     if let Ok(Name::Row { key, .. }) = row::name(name) {
                         writeln!(out, "{}", show(key, &state.task, value)?)?;
                     }
                     Ok(())
                 })?;
             }
+            Ok(())
         }
     }
-    output::ended(out.flush().map_err(Into::into))?;
-    Ok(ExitCode::SUCCESS)
+}
+
+fn list(stages: &[StageState], out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(out, "{:<20} {:>5} {:>12} {:>12}", "STAGE", "TASK", "KEYS", "MAP ENTRIES")?;
+    for stage in stages {
+        let (mut keys, mut entries) = (0u64, 0u64);
+        each(stage, &stage.rows(), &stage.end(), usize::MAX, |name, _| {
+            match row::name(name) {
+                Ok(Name::Row { .. }) => keys += 1,
+                _ => entries += 1,
+            }
+            Ok(())
+        })?;
+        let StageState { name, task, .. } = stage;
+        writeln!(out, "{name:<20} {task:>5} {keys:>12} {entries:>12}")?;
+    }
+    Ok(())
 }
 
 fn of<'a>(
@@ -109,7 +122,8 @@ fn of<'a>(
     let known: std::collections::BTreeSet<&str> = stages.iter().map(|s| s.name.as_str()).collect();
     if !known.contains(name) {
         let known: Vec<_> = known.into_iter().collect();
-        bail!("no stage {name:?} keeps state here; there are {}", known.join(", "));
+        let text = format!("no stage {name:?} keeps state here; there are {}", known.join(", "));
+        return Err(usage::wrong(text));
     }
     let name = name.to_owned();
     Ok(stages.iter().filter(move |s| s.name == name))

@@ -2,7 +2,6 @@
 
 mod table;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,12 +69,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if pipeline.kafka.is_none() {
         return Err(silence);
     }
-    eprintln!("note: {silence}\nWhat Kafka knows of the group:\n");
+    output::note(&format!("note: {silence}\nWhat Kafka knows of the group:\n\n"));
     let (sets, plugins) = (args.sets, args.plugins);
     let args_of = pipeline::Args { pipeline: file, sets, plugins };
     let lag = kafka::lag(&pipeline::load(&args_of, None)?, TIMEOUT)?;
     let text = if args.json { serde_json::to_string(&lag)? + "\n" } else { table::lag(&lag) };
-    print(&text)
+    output::print(&text)
 }
 
 /// Asks the instance that listens on an address.
@@ -98,10 +97,5 @@ fn absent(address: &str, why: &str) -> anyhow::Error {
 
 fn show(status: &Status, json: bool) -> anyhow::Result<ExitCode> {
     let text = if json { serde_json::to_string(status)? + "\n" } else { table::status(status) };
-    print(&text)
-}
-
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    let mut out = output::stdout();
-    output::ended(out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Into::into))
+    output::print(&text)
 }

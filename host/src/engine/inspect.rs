@@ -40,9 +40,12 @@ impl StageState {
 /// Opens the state of every stage in a data directory, as of the last commit.
 ///
 /// # Errors
-/// When the pipeline is running, or the folder is no data directory.
+/// When the pipeline is running, or the folder is no data directory; then nothing is made.
 pub fn open(data_dir: &Path) -> Result<Vec<StageState>, Error> {
-    let log = Log::open(data_dir.join("log"), Options::default())?;
+    let dir = data_dir.join("log");
+    // Opening makes a log where there is none.
+    Log::open_read_only(&dir)?;
+    let log = Log::open(&dir, Options::default())?;
     let shape = log.payload().get("shape").cloned().unwrap_or_default();
     let pipeline = shape["pipeline"].as_str().unwrap_or_default().to_owned();
     let mut states = Vec::new();

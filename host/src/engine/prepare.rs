@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmill_abi::{Context, Ports, Resource};
 use wasmill_pipeline::plan::{Catalog, Plan, Plugin};
-use wasmill_pipeline::{Diagnostic, Pipeline, PluginRef, SourceKind};
+use wasmill_pipeline::{Diagnostic, Draft, Pipeline, PluginRef, SourceKind};
 
 use crate::runtime::{self, Component, Kind, Runtime, Settings};
 use crate::source;
@@ -61,35 +61,28 @@ impl Prepared {
         runtime: Arc<Runtime>,
         partitions_of: &dyn Fn(&str) -> Option<u32>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let pipeline = Pipeline::load(file, sets)?;
-        let mut warnings = pipeline.warnings.clone();
-        let mut problems = Vec::new();
+        let mut draft = Draft::load(file, sets)?;
+        // A plugin or a source that is broken is left out, and so are the problems that follow.
         let mut plugins = Vec::new();
-        for stage in 0..pipeline.stages.len() {
-            match load_plugin(&pipeline, stage, folders, &runtime) {
-                Ok(plugin) => plugins.push(plugin),
-                Err(found) => problems.extend(found),
-            }
+        for stage in 0..draft.pipeline.stages.len() {
+            let loaded = draft
+                .has_plugin(stage)
+                .then(|| load_plugin(&draft.pipeline, stage, folders, &runtime));
+            plugins.push(accept(loaded, &mut draft));
         }
         let mut sources = Vec::new();
-        for source in &pipeline.sources {
-            match &source.kind {
-                SourceKind::Topic { .. } => sources.push(Vec::new()),
-                _ => match source::partitions(source) {
-                    Ok(partitions) => sources.push(partitions),
-                    Err(e) => {
-                        let path = match source.kind {
-                            SourceKind::File { .. } => format!("source.{}.path", source.name),
-                            _ => format!("source.{}", source.name),
-                        };
-                        problems.push(pipeline.diagnostic(&path, e.to_string(), None));
-                    }
-                },
-            }
+        for source in 0..draft.pipeline.sources.len() {
+            let found = draft.has_input(source).then(|| find_input(&draft.pipeline, source));
+            sources.push(accept(found, &mut draft));
         }
-        if !problems.is_empty() {
-            return Err(problems);
+        if !draft.is_sound() {
+            let known = |stage: usize| plugins[stage].as_ref().map(|p: &StagePlugin| &p.ports);
+            draft.problems.extend(Plan::check_ports(&draft.pipeline, &known));
         }
+        let pipeline = draft.finish()?;
+        let plugins: Vec<StagePlugin> = plugins.into_iter().flatten().collect();
+        let sources: Vec<Vec<source::Partition>> = sources.into_iter().flatten().collect();
+        let mut warnings = pipeline.warnings.clone();
         let source_partitions = |i: usize| match &pipeline.sources[i].kind {
             SourceKind::Topic { topic, .. } => partitions_of(topic).unwrap_or(0),
             _ => sources[i].len() as u32,
@@ -98,6 +91,31 @@ impl Prepared {
         warnings.extend(plan.warnings.iter().cloned());
         Ok(Self { pipeline, runtime, plugins, sources, plan, warnings })
     }
+}
+
+/// Takes what was found; otherwise the problems go to those of the draft.
+fn accept<T>(found: Option<Result<T, Vec<Diagnostic>>>, draft: &mut Draft) -> Option<T> {
+    match found? {
+        Ok(found) => Some(found),
+        Err(problems) => {
+            draft.problems.extend(problems);
+            None
+        }
+    }
+}
+
+/// The partitions of a source; none of one that is a topic.
+fn find_input(
+    pipeline: &Pipeline,
+    index: usize,
+) -> Result<Vec<source::Partition>, Vec<Diagnostic>> {
+    let source = &pipeline.sources[index];
+    let path = match source.kind {
+        SourceKind::Topic { .. } => return Ok(Vec::new()),
+        SourceKind::File { .. } => format!("source.{}.path", source.name),
+        SourceKind::Stdin { .. } => format!("source.{}", source.name),
+    };
+    source::partitions(source).map_err(|e| vec![pipeline.diagnostic(&path, e.to_string(), None)])
 }
 
 fn load_plugin(
@@ -232,7 +250,12 @@ pub fn find(
     let near = known.max_by_key(|k| (strsim::jaro_winkler(k, name) * 1000.0) as u32);
     let near = near.filter(|k| strsim::jaro_winkler(k, name) > 0.8);
     let hint = near.map_or(String::new(), |near| format!("did you mean {near:?}? "));
-    let searched: Vec<String> = all.iter().map(|f| f.display().to_string()).collect();
+    // The folder of a pipeline file that was named without one is the current one.
+    let shown = |folder: &Path| match folder.as_os_str().is_empty() {
+        true => ".".to_owned(),
+        false => folder.display().to_string(),
+    };
+    let searched: Vec<String> = all.iter().map(|f| shown(f)).collect();
     Err((
         format!("there is no plugin {name:?} in {}", searched.join(", ")),
         format!(

@@ -1,5 +1,6 @@
 //! What a run has done, for people and programs.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,8 +13,35 @@ pub struct Progress {
     pub records: AtomicU64,
     /// Bytes read from sources.
     pub bytes: AtomicU64,
-    /// Bytes that there are to read, as far as that is known.
-    pub total_bytes: AtomicU64,
+    /// How much there is to read. Unset before the sources are open, and where that is not known.
+    pub extent: OnceLock<Extent>,
+}
+
+/// How much there is to read from the sources of a bounded run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// In bytes, where all sources are files that are not compressed.
+    Bytes {
+        /// What earlier runs have read.
+        before: u64,
+        /// All of it.
+        total: u64,
+    },
+    /// In records, where all sources are topics: what is left of them.
+    Records(u64),
+}
+
+impl Extent {
+    /// What two inputs are together; none when they can't be added.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Bytes { before, total }, Self::Bytes { before: b, total: t }) => {
+                Some(Self::Bytes { before: before + b, total: total + t })
+            }
+            (Self::Records(a), Self::Records(b)) => Some(Self::Records(a + b)),
+            _ => None,
+        }
+    }
 }
 
 impl Progress {

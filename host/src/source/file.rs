@@ -52,13 +52,24 @@ fn is_same(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
     true
 }
 
+/// The length of a file; none when it is compressed.
+pub(super) fn length(partition: &Partition, path: &Path) -> io::Result<Option<u64>> {
+    let file = File::open(path)?;
+    let plain = method(partition, path, &file)? == Method::Plain;
+    Ok(if plain { Some(file.metadata()?.len()) } else { None })
+}
+
+/// How a file that was just opened is compressed; reads its first bytes.
+fn method(partition: &Partition, path: &Path, file: &File) -> io::Result<Method> {
+    let mut first = Vec::new();
+    file.take(MAGIC_BYTES as u64).read_to_end(&mut first)?;
+    Ok(Method::detect(partition.encoding.compression, &first, &path.to_string_lossy()))
+}
+
 pub(super) fn open(partition: &Partition, path: &Path, start: &Position) -> Result<Input, Error> {
     let io = |action| move |e| partition.io(action, e);
     let mut file = File::open(path).map_err(io("open"))?;
-    let mut first = Vec::new();
-    (&file).take(MAGIC_BYTES as u64).read_to_end(&mut first).map_err(io("read"))?;
-    let name = path.to_string_lossy();
-    let method = Method::detect(partition.encoding.compression, &first, &name);
+    let method = method(partition, path, &file).map_err(io("read"))?;
     if method == Method::Plain {
         let length = file.metadata().map_err(io("read"))?.len();
         if length < start.byte {

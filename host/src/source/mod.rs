@@ -141,6 +141,15 @@ impl Partition {
         Ok(Reader::new(self.clone(), start, input))
     }
 
+    /// How many bytes it has, where they are to be read once and as they are: none of standard input,
+    /// of what is compressed, and of what has no end.
+    pub fn length(&self) -> Option<u64> {
+        match &self.what {
+            What::File(path) if self.bounded => file::length(self, path).ok().flatten(),
+            _ => None,
+        }
+    }
+
     fn io(&self, action: &'static str, source: std::io::Error) -> Error {
         let (source_name, path) = (self.source.clone(), self.what.to_string());
         Error::Io { source_name, path, action, source }

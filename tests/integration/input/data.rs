@@ -1,6 +1,7 @@
 //! Data directories that are damaged, in use, full, or another pipeline's.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -164,7 +165,7 @@ fn a_data_directory_that_cannot_be_made_is_named() {
 
 /// No file may get larger than 8 MiB, as on a disk that is full.
 #[test]
-fn a_full_disk_is_named_and_the_run_completes_when_there_is_room() {
+fn a_file_that_may_not_grow_is_named_and_the_run_completes_when_it_may() {
     let site = Site::new();
     let text = lines(0..600).replace('}', &format!(",\"pad\":\"{}\"}}", "x".repeat(50_000)));
     fs::write(site.path().join("in.jsonl"), text).unwrap();
@@ -189,9 +190,144 @@ fn a_full_disk_is_named_and_the_run_completes_when_there_is_room() {
     assert_eq!(site.out(), 600);
 }
 
+/// What a full disk says of itself.
+const FULL: &str = "No space left on device";
+
+/// A small disk in memory at a folder; none, said by name, where this process may not mount one.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(test: &str, folder: PathBuf, bytes: usize) -> Option<Self> {
+        fs::create_dir_all(&folder).unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(&folder)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !mounted {
+            skipped(&format!(
+                "SKIPPED {test}: a small disk can't be mounted here, only root may\n"
+            ));
+            return None;
+        }
+        Some(Self(folder))
+    }
+
+    /// Fills it, but for so many pages.
+    fn fill(&self, but: usize) {
+        let block = [0; PAGE];
+        let path = self.0.join("filler");
+        let mut filler = fs::File::create(&path).unwrap();
+        while filler.write_all(&block).is_ok() {}
+        let length = filler.metadata().unwrap().len() as usize;
+        filler.set_len((length / PAGE).saturating_sub(but) as u64 * PAGE as u64).unwrap();
+    }
+
+    /// Makes room.
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What is left is gone with the folder at the latest.
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// Says that a test is left out: on standard error, and in the file that `make test` shows at its end.
+fn skipped(line: &str) {
+    // Not by a macro, whose output a test that passes does not show.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some(path) = std::env::var_os("WASMILL_SKIPPED") {
+        let file = fs::File::options().create(true).append(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+}
+
+/// How a disk in memory hands out its room, in bytes.
+const PAGE: usize = 4096;
+
 #[test]
-fn a_sink_on_a_full_disk_is_named() {
+fn a_disk_that_is_full_is_named_and_the_run_completes_when_there_is_room() {
+    let site = Site::new();
+    let Some(disk) = Disk::mount("a_disk_that_is_full", site.data(), 8 << 20) else { return };
+    disk.fill(64);
+    let text = lines(0..600).replace('}', &format!(",\"pad\":\"{}\"}}", "x".repeat(2_000)));
+    fs::write(site.path().join("in.jsonl"), text).unwrap();
+    for _ in 0..2 {
+        site.fails(1, &[], &["cannot append to data/log/topics/", FULL]);
+    }
+    disk.free();
+    stdout_of(site.run(&[]));
+    assert_eq!(topic(&site.data(), "counts").len(), 600);
+    assert_eq!(site.out(), 600);
+}
+
+/// State files are written behind the commit, on a thread of their own.
+#[test]
+fn a_full_disk_of_state_files_is_named_and_nothing_is_lost() {
+    let site = Site::new();
+    let folder = site.data().join("state");
+    let Some(disk) = Disk::mount("a_full_disk_of_state_files", folder, 64 << 20) else { return };
+    fs::write(site.path().join("in.jsonl"), lines(0..300)).unwrap();
+    site.interrupted(300);
+    // The last record of each key is part of its state.
+    let pad = "x".repeat(400);
+    let line = |i| format!("{{\"user\":\"v{i}\",\"at\":{i},\"pad\":\"{pad}\"}}\n");
+    let text: String = (0..20_000).map(line).collect();
+    fs::write(site.path().join("in.jsonl"), lines(0..300) + &text).unwrap();
+    disk.fill(8);
+    // A short run may end before its state files are written: the changelog has what they lack, and
+    // the next run begins with them.
+    site.run(&[]);
+    for _ in 0..2 {
+        site.fails(1, &[], &["data/state/", FULL]);
+    }
+    disk.free();
+    stdout_of(site.run(&[]));
+    assert_eq!(topic(&site.data(), "counts").len(), 20_300);
+    assert_eq!(site.out(), 20_300);
+}
+
+/// Little is left: enough for what is appended, then not enough for the file that commits it.
+#[test]
+fn a_disk_that_is_too_full_for_the_commit_names_it_and_nothing_is_lost() {
+    let site = Site::new();
+    let Some(disk) =
+        Disk::mount("a_disk_that_is_too_full_for_the_commit", site.data().join("log"), 8 << 20)
+    else {
+        return;
+    };
+    fs::write(site.path().join("in.jsonl"), lines(0..599)).unwrap();
+    site.interrupted(599);
+    fs::write(site.path().join("in.jsonl"), lines(0..600)).unwrap();
+    let mut reached = false;
+    for pages in 0..16 {
+        disk.fill(pages);
+        let output = site.run(&[]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        if output.status.success() {
+            disk.free();
+            break;
+        }
+        assert!(errors.contains(FULL) && errors.contains("data/log/"), "{errors}");
+        reached |= errors.contains("data/log/COMMIT");
+        disk.free();
+    }
+    assert!(reached, "the commit was never what there was no room for");
+    site.completes(&[]);
+}
+
+#[test]
+fn a_sink_on_a_full_disk_is_named_and_nothing_is_lost() {
     let site = Site::new();
     let more = ["--set", "sink.out.path=/dev/full"];
-    site.fails(1, &more, &["sink.out", "/dev/full"]);
+    for _ in 0..2 {
+        site.fails(1, &more, &["sink.out", "/dev/full", FULL]);
+    }
+    // The same pipeline with a sink that has room, on the same data.
+    site.completes(&[]);
 }

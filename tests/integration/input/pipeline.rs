@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{Site, lines};
-use crate::support::topic;
+use crate::support::{root, topic, wasmill};
 
 #[test]
 fn a_missing_pipeline_file_is_named() {
@@ -32,6 +32,50 @@ fn all_problems_of_a_file_are_shown_at_once() {
     site.change("from = \"topic.raw\"", "from = \"topic.row\"");
     let parts = ["count.toml:4:", "engine.partitions", "count.toml:18:", "topic.row", "topic.raw"];
     site.fails(2, &[], &parts);
+}
+
+/// Of the file, of plugins and their configurations, of sources, and of ports. What follows from one of
+/// them is not told: nobody knows the outputs of a plugin that is missing.
+#[test]
+fn problems_of_all_kinds_are_shown_at_once() {
+    let site = Site::new();
+    site.change("partitions = 2", "partitions = \"two\"");
+    site.change("in.jsonl", "missing.jsonl");
+    site.change("\"stage.count\"", "\"stage.count.bots\"");
+    let more = "[stage.other]\nplugin = \"evil-kyed\"\nfrom = \"stage.count\"\n\
+                [stage.third]\nplugin = \"evil-keyed\"\nform = \"stage.other.bots\"\n\
+                config.call = \"lop\"\n[topic.counts]";
+    site.change("[topic.counts]", more);
+    for command in ["check", "run"] {
+        let plugins = root().join("target/plugins").display().to_string();
+        let output = wasmill(site.path(), &[command, "count.toml", "--plugins", &plugins]);
+        assert_eq!(output.status.code(), Some(2));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let found: Vec<&str> = errors.lines().filter(|l| l.starts_with("error: ")).collect();
+        let expected = [
+            "error: engine.partitions: expected",
+            "error: source.raw.path: ",
+            "error: stage.other.plugin: there is no plugin \"evil-kyed\" in ., ",
+            "error: stage.third: \"from\" is missing",
+            "error: stage.third: unknown key \"form\"",
+            "error: stage.third.config.call: ",
+            "error: topic.counts.from: stage.count has no output \"bots\"",
+        ];
+        assert_eq!(found.len(), expected.len(), "{errors}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found} is not {expected}");
+        }
+    }
+}
+
+/// A broker that does not answer is looked for when nothing else is wrong.
+#[test]
+fn a_problem_of_a_plugin_is_shown_though_no_broker_answers() {
+    let site = Site::new();
+    site.change("\"evil-keyed\"", "\"evil-kyed\"");
+    site.change("[sink.out]\nfrom = \"topic.counts\"\npath = \"out-{partition}.txt\"\n", "");
+    let more = ["--set", "kafka.brokers=127.0.0.1:1"];
+    site.fails(2, &more, &["no plugin \"evil-kyed\""]);
 }
 
 #[test]

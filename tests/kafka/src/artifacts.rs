@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Unavailable, error::io};
+use crate::{Error, Unavailable, error::io, installation::Installation};
 
 /// What is needed: a path in a Maven repository and a SHA-256 on each line.
 pub(crate) const JARS: &str = include_str!("../jars.txt");
@@ -86,6 +86,14 @@ pub(crate) fn provide(kafka: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(jars().map(|jar| libs.join(jar.name())).collect())
 }
 
+/// Gets everything that brokers are started from, so that no test has to, and says what it downloads.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the machine lacks something; others where preparing fails.
+pub fn fetch() -> Result<(), Error> {
+    Installation::provide(&crate::folder()).map(drop)
+}
+
 /// Waits until this process alone holds the lock; it is free again when the file is dropped.
 pub(crate) fn lock(kafka: &Path, name: &str) -> Result<File, Error> {
     let path = kafka.join(name);
@@ -116,7 +124,9 @@ fn download(kafka: &Path, libs: &Path) -> Result<(), Error> {
     let new = kafka.join("libs.new");
     let count = jars().count();
     let mut reasons = Vec::new();
-    eprintln!("Downloading Apache Kafka ({count} jars, 43 MB) into {}", libs.display());
+    let line = format!("Downloading Apache Kafka ({count} jars, 43 MB) into {}\n", libs.display());
+    // Not by a macro, whose output a test that passes does not show.
+    let _ = io::stderr().write_all(line.as_bytes());
     for way in ways {
         remove(&new).map_err(io(format!("removing {}", new.display())))?;
         fs::create_dir_all(&new).map_err(io(format!("making {}", new.display())))?;

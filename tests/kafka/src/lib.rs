@@ -38,6 +38,7 @@ mod skip;
 mod standalone;
 mod watchdog;
 
+pub use artifacts::fetch;
 pub use cluster::{Cluster, End, Jvm, Link, Options};
 pub use error::{Error, Unavailable};
 pub use proxy::{Cut, Proxy};

@@ -1,7 +1,7 @@
-//! Turns a document into a [`Pipeline`].
+//! Turns a document into a [`Draft`] of a pipeline.
 //!
 //! Invariant: an item of a kind has the same index in [`Names`] and in the pipeline, also when there
-//! are problems in it; a pipeline with a problem never leaves this module.
+//! are problems in it, and every reference of the pipeline points at an item that exists.
 
 mod kafka;
 mod properties;
@@ -16,10 +16,10 @@ mod whole;
 
 use std::path::Path;
 
-use crate::Pipeline;
 use crate::diagnostic::Diagnostic;
 use crate::document::Document;
 use crate::section::{Problems, Section};
+use crate::{Draft, Pipeline};
 
 use references::Names;
 
@@ -27,26 +27,22 @@ use references::Names;
 const MAX_MS: i64 = 36_500 * 86_400_000;
 
 /// Checks the text of a pipeline file.
-pub(crate) fn pipeline(
+pub(crate) fn draft(
     file: &Path,
     text: &str,
     sets: &[(String, String)],
-) -> Result<Pipeline, Vec<Diagnostic>> {
+) -> Result<Draft, Vec<Diagnostic>> {
     let (document, found) = Document::parse(file, text, sets)?;
     let problems = Problems::new(&document, found);
     let folder = file.parent().unwrap_or(Path::new(""));
-    let mut pipeline = read(file, folder, &problems);
-    whole::check(&pipeline, &problems);
-    let found = problems.into_sorted();
-    if found.iter().any(Diagnostic::is_error) {
-        return Err(found);
-    }
-    pipeline.warnings = found;
-    pipeline.document = document;
-    Ok(pipeline)
+    let mut draft = read(file, folder, &problems);
+    whole::check(&draft.pipeline, &problems);
+    draft.problems = problems.into_sorted();
+    Ok(draft)
 }
 
-fn read(file: &Path, folder: &Path, problems: &Problems<'_>) -> Pipeline {
+/// Reads the items; the draft has no problems yet.
+fn read(file: &Path, folder: &Path, problems: &Problems<'_>) -> Draft {
     let root = &problems.document.root;
     let top = Section::new(problems, String::new(), root.origin, root)
         .expect("the root of a TOML document is a table");
@@ -61,25 +57,24 @@ fn read(file: &Path, folder: &Path, problems: &Problems<'_>) -> Pipeline {
     let sinks = items(&top, "sink");
     top.finish();
     let names = Names::new(&sources, &topics, &stages);
-    Pipeline {
+    let source = |(name, s)| sources::source(name, s, folder, on_kafka);
+    let (sources, inputs) = sources.into_iter().map(source).unzip();
+    let stage = |(name, s)| stages::stage(name, s, folder, &names, &rejects);
+    let (stages, plugins) = stages.into_iter().map(stage).unzip();
+    let pipeline = Pipeline {
         name,
         file: file.to_owned(),
         engine,
         kafka,
-        sources: sources
-            .into_iter()
-            .map(|(name, s)| sources::source(name, s, folder, on_kafka))
-            .collect(),
+        sources,
         topics: topics.into_iter().map(|(name, s)| topics::topic(name, s, &names)).collect(),
-        stages: stages
-            .into_iter()
-            .map(|(name, s)| stages::stage(name, s, folder, &names, &rejects))
-            .collect(),
+        stages,
         sinks: sinks.into_iter().map(|(name, s)| sinks::sink(name, s, folder, &names)).collect(),
         rejects,
         warnings: Vec::new(),
         document: problems.document.clone(),
-    }
+    };
+    Draft { pipeline, problems: Vec::new(), plugins, inputs }
 }
 
 type Items<'a> = Vec<(String, Section<'a>)>;

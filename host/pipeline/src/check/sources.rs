@@ -17,8 +17,17 @@ enum Type {
     Topic,
 }
 
-/// A source; `kafka` says whether the pipeline runs on Kafka.
-pub(super) fn source(name: String, section: Section<'_>, folder: &Path, kafka: bool) -> Source {
+/// The keys that say what is read.
+const OF_INPUT: [&str; 5] = ["type", "path", "topic", "format", "compression"];
+
+/// A source, and whether what it reads could be read; `kafka` says whether the pipeline runs on Kafka.
+pub(super) fn source(
+    name: String,
+    section: Section<'_>,
+    folder: &Path,
+    kafka: bool,
+) -> (Source, bool) {
+    let errors = section.problems.errors();
     let given = section
         .choice("type", &[("file", Type::File), ("stdin", Type::Stdin), ("topic", Type::Topic)]);
     let inferred = match (section.has("path"), section.has("topic")) {
@@ -32,14 +41,16 @@ pub(super) fn source(name: String, section: Section<'_>, folder: &Path, kafka: b
     }
     let kind = kind.unwrap_or(Type::Stdin);
     let settled = given.is_some() || inferred.is_some();
+    let read = match kind {
+        Type::File => file(&section, folder),
+        Type::Stdin => SourceKind::Stdin { encoding: encoding(&section) },
+        Type::Topic => topic(&section, kafka),
+    };
+    let is_read = section.problems.errors() == errors;
     let source = Source {
         name,
         at: section.problems.document.at(section.origin),
-        kind: match kind {
-            Type::File => file(&section, folder),
-            Type::Stdin => SourceKind::Stdin { encoding: encoding(&section) },
-            Type::Topic => topic(&section, kafka),
-        },
+        kind: read,
         policy: policy(&section),
         bounded: section.boolean("bounded").unwrap_or(kind != Type::Topic),
     };
@@ -66,8 +77,9 @@ pub(super) fn source(name: String, section: Section<'_>, folder: &Path, kafka: b
             section.get(key);
         }
     }
+    let is_read = is_read && !section.may_mean(&OF_INPUT);
     section.finish();
-    source
+    (source, is_read)
 }
 
 fn file(section: &Section<'_>, folder: &Path) -> SourceKind {

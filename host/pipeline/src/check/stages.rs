@@ -9,14 +9,24 @@ use crate::document::{Item, Value};
 use crate::section::Section;
 use crate::{Limits, OnFailure, PluginRef, Rejects, Resource, Stage};
 
+/// The keys that a plugin is found, loaded and configured by.
+const OF_PLUGIN: [&str; 5] = ["plugin", "trusted", "config", "resources", "limits"];
+
+/// A stage, and whether what concerns its plugin could be read.
 pub(super) fn stage(
     name: String,
     section: Section<'_>,
     folder: &Path,
     names: &Names,
     otherwise: &Rejects,
-) -> Stage {
+) -> (Stage, bool) {
+    let errors = section.problems.errors();
     let plugin = plugin(&section, folder);
+    let trusted = section.boolean("trusted").unwrap_or(false);
+    let config = config(&section);
+    let resources = resources(&section, folder);
+    let limits = limits(section.section("limits"));
+    let is_read = section.problems.errors() == errors;
     if !section.has("from") {
         section.missing("from", "write from = \"topic.NAME\", a source, a stage or a list");
     }
@@ -43,14 +53,15 @@ pub(super) fn stage(
             .choice("on-failure", &policies)
             .map_or(OnFailure::DeadLetter, |p| p.value),
         max_failures: section.integer("max-failures", 1..=1_000_000).unwrap_or(100),
-        trusted: section.boolean("trusted").unwrap_or(false),
-        config: config(&section),
-        resources: resources(&section, folder),
-        limits: limits(section.section("limits")),
+        trusted,
+        config,
+        resources,
+        limits,
         rejects: rejects(section.section("rejects"), otherwise),
     };
+    let is_read = is_read && !section.may_mean(&OF_PLUGIN);
     section.finish();
-    stage
+    (stage, is_read)
 }
 
 fn plugin(section: &Section<'_>, folder: &Path) -> PluginRef {

@@ -19,7 +19,7 @@ pub(super) fn check(pipeline: &Pipeline, problems: &Problems<'_>) {
     stdin(pipeline, problems);
     files(pipeline, problems);
     cycles(pipeline, problems);
-    if !problems.any_error() {
+    if problems.errors() == 0 {
         unread(pipeline, problems);
     }
 }

@@ -216,6 +216,17 @@ impl Plan {
         Some(assemble::plan(&context, &cuts, &components, &upstream))
     }
 
+    /// What is wrong with the references to those plugins whose ports are `known`, by the index of
+    /// their stage, in a pipeline of which no plan can be made.
+    pub fn check_ports<'p>(
+        pipeline: &Pipeline,
+        known: &dyn Fn(usize) -> Option<&'p Ports>,
+    ) -> Vec<Diagnostic> {
+        let problems = Problems::new(&pipeline.document, Vec::new());
+        wires::check(pipeline, known, &problems);
+        problems.into_sorted()
+    }
+
     /// A drawing of the sub-topologies as text, several lines that each end in a newline.
     pub fn describe(&self) -> String {
         describe::plan(self)

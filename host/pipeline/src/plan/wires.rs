@@ -57,7 +57,8 @@ impl Wires {
         problems: &Problems<'_>,
     ) -> Option<Self> {
         let mut all = Vec::new();
-        let mut complete = ports_fit(pipeline, catalog, problems);
+        let ports = |stage: usize| Some(catalog.plugin(stage).ports);
+        let mut complete = ports_fit(pipeline, &ports, problems);
         let mut add = |from: Option<From>, to: Option<To>, feed: &Feed| {
             let (Some(from), Some(to)) = (from, to) else {
                 complete = false;
@@ -128,10 +129,39 @@ fn order(pipeline: &Pipeline, topics: &[Topic], wires: &[Wire]) -> Vec<usize> {
     crate::graph::order(&next).expect("a checked pipeline has no cycle")
 }
 
-fn ports_fit(pipeline: &Pipeline, catalog: &dyn Catalog, problems: &Problems<'_>) -> bool {
+/// Checks the references whose plugins are known, in a pipeline that need not be sound.
+pub(super) fn check<'p>(
+    pipeline: &Pipeline,
+    known: &dyn Fn(usize) -> Option<&'p Ports>,
+    problems: &Problems<'_>,
+) {
+    ports_fit(pipeline, known, problems);
+    for (index, stage) in pipeline.stages.iter().enumerate() {
+        let Some(ports) = known(index) else { continue };
+        for feed in &stage.from {
+            port(ports, feed, &stage.name, problems);
+        }
+    }
+    let stages = pipeline.stages.iter().map(|s| &s.from);
+    let others = pipeline.topics.iter().map(|t| &t.from);
+    let others = others.chain(pipeline.sinks.iter().map(|s| &s.from));
+    for feed in stages.chain(others).flatten() {
+        if let Reference::Stage { stage, output: name } = &feed.from
+            && let Some(ports) = known(*stage)
+        {
+            output(ports, name.as_deref(), &pipeline.stages[*stage].name, feed, problems);
+        }
+    }
+}
+
+fn ports_fit<'p>(
+    pipeline: &Pipeline,
+    known: &dyn Fn(usize) -> Option<&'p Ports>,
+    problems: &Problems<'_>,
+) -> bool {
     let mut fit = true;
     for (index, stage) in pipeline.stages.iter().enumerate() {
-        let ports = catalog.plugin(index).ports;
+        let Some(ports) = known(index) else { continue };
         for (kind, count) in [("inputs", ports.inputs.len()), ("outputs", ports.outputs.len())] {
             if count > MAX_PORTS {
                 let path = format!("stage.{}.plugin", stage.name);
@@ -169,14 +199,26 @@ fn from(
         }
         Reference::Stage { stage, output } => (*stage, output.as_deref()),
     };
-    let outputs = &catalog.plugin(stage).ports.outputs;
+    let ports = catalog.plugin(stage).ports;
+    let output = self::output(ports, output, &pipeline.stages[stage].name, feed, problems)?;
+    Some(From::Output { stage, output })
+}
+
+/// The number of the output of a stage that is read.
+fn output(
+    ports: &Ports,
+    output: Option<&str>,
+    stage: &str,
+    feed: &Feed,
+    problems: &Problems<'_>,
+) -> Option<u8> {
+    let outputs = &ports.outputs;
     let names = || outputs.iter().map(|o| o.name.as_str());
     let index = match output {
         None => (!outputs.is_empty()).then_some(0),
         Some(name) => names().position(|n| n == name),
     };
     if index.is_none() {
-        let stage = &pipeline.stages[stage].name;
         let message = match output {
             Some(name) => format!("stage.{stage} has no output {name:?}"),
             None => format!("stage.{stage} has no output"),
@@ -187,7 +229,7 @@ fn from(
         };
         problems.error(feed.origin, &feed.path, message, Some(help));
     }
-    Some(From::Output { stage, output: number(index?)? })
+    number(index?)
 }
 
 fn port(ports: &Ports, feed: &Feed, stage: &str, problems: &Problems<'_>) -> Option<u8> {

@@ -12,7 +12,7 @@ use wasmill_log::{Log, ReadOnlyLog};
 use super::kafka::{Cluster, is_internal};
 use super::place::{Place, Where};
 use crate::command::data_dir;
-use crate::command::output::{ended, stdout};
+use crate::command::output::{ended, note, stdout};
 
 /// The arguments of `wasmill topic ls`.
 #[derive(Debug, clap::Args)]
@@ -98,7 +98,7 @@ fn of_kafka(cluster: &Cluster, all: bool) -> anyhow::Result<Vec<Topic>> {
         (topic, partitions)
     };
     let topics: Vec<Topic> = found.into_iter().map(topic).collect();
-    topics.iter().filter_map(leaderless).for_each(|note| eprintln!("{note}"));
+    topics.iter().filter_map(leaderless).for_each(|text| note(&format!("{text}\n")));
     Ok(topics)
 }
 

@@ -8,15 +8,14 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::bail;
 use wasmill::record_json::{self, Shown};
 use wasmill_kafka::Isolation;
 use wasmill_log::{Frame, Log, ReadOnlyLog, Reader};
 
 use super::kafka::reading::{self, Wanted};
 use super::place::{Place, Where};
-use crate::command::data_dir;
-use crate::command::output::{ended, stdout};
+use crate::command::output::{ended, note, stdout};
+use crate::command::{data_dir, usage};
 
 /// How often `--follow` looks for a new commit.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
@@ -79,7 +78,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut out = stdout();
     match args.place.resolve()? {
         Where::Log(_) if args.uncommitted => {
-            bail!("--uncommitted is for Kafka: the embedded log shows only what is committed")
+            let text = "--uncommitted is for Kafka: the embedded log shows only what is committed";
+            Err(usage::wrong(text.to_owned()))
         }
         Where::Log(dir) => {
             let mut reading = open(&dir, &args.topic, args.partition, args.from, args.limit)?;
@@ -115,10 +115,10 @@ fn open(
     let reading = Reading::new(log, topic, partition, from, limit)?;
     for partition in &reading.partitions {
         if let Some(start) = partition.dropped {
-            eprintln!(
-                "partition {}: records before offset {start} were dropped, beginning there",
+            note(&format!(
+                "partition {}: records before offset {start} were dropped, beginning there\n",
                 partition.index
-            );
+            ));
         }
     }
     Ok(reading)

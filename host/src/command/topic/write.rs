@@ -11,6 +11,7 @@ use wasmill_core::field;
 use super::appender::Appender;
 use super::kafka::sending::{Target, check_time};
 use super::place::{Place, Where};
+use crate::command::output::note;
 
 /// So many bytes of lines are kept in memory before they go to a file, where they wait for a
 /// transaction.
@@ -58,10 +59,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             (records, partitions, place)
         }
     };
-    eprintln!(
-        "records written to topic {:?} ({partitions} partitions) in {place}: {records}",
+    note(&format!(
+        "records written to topic {:?} ({partitions} partitions) in {place}: {records}\n",
         args.topic
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

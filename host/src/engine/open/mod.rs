@@ -3,6 +3,7 @@
 //! Invariant: nothing is opened for a pipeline of another shape than the commit's, and nothing is
 //! written before it is known how what a crash leaves is cut off.
 
+mod extent;
 mod task;
 
 pub(super) use task::open_stage;
@@ -106,6 +107,10 @@ pub(super) fn open(
         let keyed = s.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
         keyed * s.partitions as usize
     });
+    if let Some(extent) = extent::of(prepared, topology, payload, &topics) {
+        // A run has one progress.
+        let _ = options.progress.extent.set(extent);
+    }
     let budget = prepared.pipeline.engine.cache_bytes as usize / keyed.sum::<usize>().max(1);
     for sub in &topology.subs {
         for partition in 0..sub.partitions {

@@ -7,6 +7,7 @@ mod counts;
 mod driver;
 mod early;
 mod measures;
+mod peers;
 mod properties;
 mod rules;
 

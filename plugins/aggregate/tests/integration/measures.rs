@@ -113,38 +113,6 @@ fn the_most_engaged_users_are_the_top_of_the_users_by_duration() {
 }
 
 #[test]
-fn counts_of_keyed_sliding_windows_are_those_of_beam() {
-    let shared = std::env::var("WASMILL_SHARED")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into());
-    let path = std::path::Path::new(&shared).join("cases/beam_windows.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: {} is not there", path.display());
-        return;
-    };
-    let suite: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let cases = suite["cases"].as_array().unwrap();
-    let case = cases.iter().find(|c| c["name"] == "count_per_key_sliding").unwrap();
-    let input: Vec<(String, i64)> = serde_json::from_value(case["input_keyed"].clone()).unwrap();
-    let inputs: Vec<_> = input.iter().map(|(key, time)| view(key, *time, "u")).collect();
-    let (size, hop) = (&case["config"]["size"], &case["config"]["slide"]);
-    let config = format!(r#"{{"measure":"pages","window":{{"size":{size},"hop":{hop}}}}}"#);
-    let driver = run(&config, &inputs);
-    let mut found: Vec<_> = driver
-        .values(0)
-        .iter()
-        .map(|v| {
-            let time = |name: &str| v[name].as_i64().unwrap();
-            let page = v["page"].as_str().unwrap().to_owned();
-            (page, time("count"), time("window_start_ms"), time("window_end_ms"))
-        })
-        .collect();
-    found.sort_by_key(|(page, _, start, _)| (page.clone(), *start));
-    let expected: Vec<(String, i64, i64, i64)> =
-        serde_json::from_value(case["expected_counts"].clone()).unwrap();
-    assert_eq!(found, expected);
-}
-
-#[test]
 fn a_batch_of_pages_reads_its_users_at_once() {
     let config = r#"{"measure":"pages","window":{"size":"1h","hop":"20m"}}"#;
     let value = |i: u32| match i % 50 {

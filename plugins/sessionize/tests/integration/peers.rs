@@ -1,10 +1,10 @@
 //! What the test suites of Kafka Streams and Beam expect of session windows, run as data.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::driver::{Driver, Input};
 use crate::{finals, shared};
-use sessionize::Sessionize;
+use sessionize::{LIVE, Sessionize};
 use wasmill_sdk::abi::{RejectionKind, WATERMARK_END, WATERMARK_START};
 
 fn cases(file: &str) -> Vec<Value> {
@@ -52,6 +52,60 @@ fn expected(list: &Value) -> Vec<(String, i64, i64, u64)> {
     expected
 }
 
+/// An update of Kafka Streams is a session as an event has left it. Of that our live output says the
+/// user, the duration so far and the number of events; what an update withdraws (`null`), it does not.
+fn live_updates(list: &Value) -> Vec<(String, i64, u64)> {
+    let updates: Vec<(String, i64, i64, Option<u64>)> =
+        serde_json::from_value(list.clone()).unwrap();
+    let live =
+        |(user, start, end, events): (_, _, _, Option<_>)| Some((user, end - start, events?));
+    let mut live: Vec<_> = updates.into_iter().filter_map(live).collect();
+    live.sort_unstable();
+    live
+}
+
+fn lives(driver: &Driver<Sessionize>) -> Vec<(String, i64, u64)> {
+    let live = driver.outputs.iter().filter(|o| o.output == LIVE);
+    let mut live: Vec<_> = live
+        .zip(driver.values(LIVE))
+        .map(|(o, v)| {
+            let (duration, seq) = (&v["session_duration_ms"], &v["session_seq"]);
+            (o.key.clone(), duration.as_i64().unwrap(), seq.as_u64().unwrap())
+        })
+        .collect();
+    live.sort_unstable();
+    live
+}
+
+/// The sessions that there would be if the input ended after so many records.
+fn sessions_after(config: &str, inputs: &[Input]) -> Vec<(String, i64, i64, u64)> {
+    finals(&Driver::run(config, inputs))
+}
+
+#[test]
+fn each_event_changes_the_sessions_that_it_changes_in_kafka_streams() {
+    let mut checks = 0;
+    for case in cases("kstreams_session.json") {
+        if case["expected_updates"].is_null() {
+            continue;
+        }
+        let (config, inputs, _) = as_in_kafka_streams(&case);
+        let mut updates = Vec::new();
+        let mut before = Vec::new();
+        for records in 1..=inputs.len() {
+            let after = sessions_after(&config, &inputs[..records]);
+            let gone = before.iter().filter(|session| !after.contains(*session));
+            updates.extend(gone.map(|(user, start, end, _)| json!([user, start, end, null])));
+            let new = after.iter().filter(|session| !before.contains(*session));
+            updates.extend(new.map(|session| json!(session)));
+            before = after;
+        }
+        assert_eq!(Value::from(updates), case["expected_updates"], "{}", case["name"]);
+        checks += 1;
+    }
+    assert!(checks == 2 || checks == 0, "{checks}");
+}
+
 #[test]
 fn sessions_are_those_of_kafka_streams() {
     let mut checks = 0;
@@ -73,6 +127,9 @@ fn sessions_are_those_of_kafka_streams() {
             if !case["expected_closed"].is_null() {
                 assert_eq!(finals(&driver), expected(&case["expected_closed"]), "{name}");
             }
+            if !case["expected_updates"].is_null() {
+                assert_eq!(lives(&driver), live_updates(&case["expected_updates"]), "{name}");
+            }
             driver.batch(&[], WATERMARK_END);
             if !case["expected_final"].is_null() {
                 assert_eq!(finals(&driver), expected(&case["expected_final"]), "{name}");
@@ -90,9 +147,8 @@ fn two_sessions_are_open_until_an_event_joins_them_as_in_kafka_streams() {
         let Some(steps) = case["after_step"].as_object() else { continue };
         let (config, inputs, _) = as_in_kafka_streams(&case);
         for (step, open) in steps {
-            // What would be reported if the input ended here is what is open.
             let inputs = &inputs[..step.parse().unwrap()];
-            assert_eq!(finals(&Driver::run(&config, inputs)), expected(open));
+            assert_eq!(sessions_after(&config, inputs), expected(open));
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Starts and stops the broker for trials: `wasmill-broker start` and `wasmill-broker stop`.
+//! Starts and stops the broker for trials: `wasmill-broker start` and `wasmill-broker stop`. With
+//! `wasmill-broker fetch`, gets what brokers of tests are started from.
 //!
-//! Invariant: either order given twice in a row is no error.
+//! Invariant: each order given twice in a row is no error.
 
 use std::{env, process::ExitCode};
 
@@ -15,9 +16,10 @@ fn main() -> ExitCode {
     let done = match orders.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["start"] => port().and_then(|port| start(&broker, port).map_err(|e| e.to_string())),
         ["stop"] => stop(&broker).map_err(|error| error.to_string()),
+        ["fetch"] => fetch().map_err(|error| error.to_string()),
         _ => Err(
-            "expected: wasmill-broker start, or wasmill-broker stop. The port is 9092, or what \
-                  KAFKA_PORT says"
+            "expected: wasmill-broker start, stop or fetch. The port is 9092, or what KAFKA_PORT \
+             says"
                 .into(),
         ),
     };
@@ -51,6 +53,17 @@ fn start(broker: &Standalone, port: u16) -> Result<(), Error> {
         println!("To have it on port {port}, stop it first.");
     }
     Ok(())
+}
+
+/// A machine that lacks something is told what to do; its tests with a broker are left out.
+fn fetch() -> Result<(), Error> {
+    match wasmill_test_kafka::fetch() {
+        Err(Error::Unavailable(unavailable)) => {
+            println!("Tests that need a broker are left out: {unavailable}");
+            Ok(())
+        }
+        fetched => fetched,
+    }
 }
 
 fn stop(broker: &Standalone) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod ends;
+mod fetch;
 mod links;
 mod skips;
 mod standalone;

@@ -9,6 +9,7 @@ use wasmill::record_json::{self, Shown};
 use wasmill_kafka::{Batch, Error, Fetcher, Isolation, Limit, Partition, PartitionOffsets, Waker};
 
 use super::Cluster;
+use crate::command::output::note;
 use crate::command::topic::read::From;
 
 /// How much is read at once.
@@ -44,7 +45,7 @@ pub fn print(cluster: &Cluster, wanted: &Wanted<'_>, out: &mut impl Write) -> an
     let admin = cluster.connect()?;
     let spans = spans(&cluster.topic(&admin, wanted.topic)?, wanted)?;
     drop(admin);
-    spans.iter().flat_map(Span::notes).for_each(|note| eprintln!("{note}"));
+    spans.iter().flat_map(Span::notes).for_each(|text| note(&format!("{text}\n")));
     let waker = Waker::default();
     let fetcher =
         Fetcher::for_looking(&cluster.settings, &cluster.group, &waker, wanted.isolation)?;
