@@ -85,7 +85,7 @@ fn a_state_file_that_is_nonsense_is_named_and_nothing_is_lost() {
     let states = files(&site.data().join("state"), "");
     assert!(!states.is_empty());
     let nonsense = |bytes: &mut Vec<u8>| *bytes = b"nonsense".repeat(1_000);
-    damaged(&site, &states[0], nonsense, &["state file", "can't be opened", "restore"]);
+    damaged(&site, &states[0], nonsense, &["state file", "does not begin like a state file", "restore"]);
     site.completes(&[]);
 }
 
