@@ -52,3 +52,36 @@ fn a_timer_of_the_wall_clock_runs_after_a_restart_though_nothing_comes_in() {
     let alarms: Vec<_> = counts(&site).into_iter().filter(|c| c.starts_with("alarm ")).collect();
     assert_eq!(alarms, ["alarm 1 at 999"]);
 }
+
+/// Two files, of which one has nothing: it holds event time back until it steps aside.
+#[test]
+fn an_input_that_is_silent_steps_aside_after_its_idle_timeout() {
+    let site = Site::new();
+    fs::write(site.path().join("in.jsonl"), line("a", 1_000, "timer") + &line("b", 5_000, ""))
+        .unwrap();
+    fs::write(site.path().join("silent.jsonl"), "").unwrap();
+    site.change(
+        "[topic.raw]\nfrom = \"source.raw\"",
+        "[source.silent]\npath = \"silent.jsonl\"\nformat = \"jsonl\"\nkey = \"user\"\n\
+         timestamp = \"at\"\n\n[topic.raw]\nfrom = [\"source.raw\", \"source.silent\"]",
+    );
+    let waits = ["--set", "source.raw.bounded=false", "--set", "source.silent.bounded=false"];
+    let child = site.start(&waits);
+    while site.out() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(child);
+    assert!(counts(&site).iter().all(|count| !count.starts_with("timer")), "it is waited for");
+
+    let child = site.start(&[&waits[..], &["--set", "source.silent.idle-timeout=100ms"]].concat());
+    wait(&site, "timer 1", 1);
+    // The silent one comes back, behind what the others have reached: its records are there all the
+    // same, and take event time no further back.
+    fs::write(site.path().join("silent.jsonl"), line("c", 1_500, "timer") + &line("c", 3_000, ""))
+        .unwrap();
+    wait(&site, "timer 1", 2);
+    interrupt(child);
+    let counts = counts(&site);
+    assert_eq!(counts.iter().filter(|count| count.starts_with("timer ")).count(), 2, "{counts:?}");
+}

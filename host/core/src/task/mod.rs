@@ -117,7 +117,7 @@ impl Task {
         self.clocks.continue_from(clocks, &self.layout);
         for (inbox, state) in self.inboxes.iter_mut().zip(&self.clocks.nodes) {
             for (i, end) in inbox.ends.iter_mut().enumerate() {
-                *end = (state.valve.channel(i), false);
+                *end = (state.valve.channel(i), state.valve.is_channel_idle(i));
             }
         }
     }
