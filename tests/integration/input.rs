@@ -1,5 +1,6 @@
 //! Bad input and bad circumstances: the error says what and where, and nothing is lost.
 
+mod clock;
 mod data;
 mod pipeline;
 

@@ -213,6 +213,53 @@ fn the_number_of_workers_does_not_show() {
     }
 }
 
+/// In = processed + late, by any number of workers and at each stage that has windows.
+#[test]
+fn with_any_number_of_workers_every_record_is_processed_or_late() {
+    let Some(log) = shared("data/apache_logs") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let example = std::fs::read_to_string(root().join(PIPELINE)).unwrap();
+    let more = "[topic.counted]\nfrom = \"stage.page-counts\"\n\
+                [topic.totals]\nfrom = \"stage.user-totals\"\n";
+    std::fs::write(dir.path().join("pipeline.toml"), example + more).unwrap();
+    let sections = root().join("examples/weblog/sections.csv");
+    std::fs::copy(sections, dir.path().join("sections.csv")).unwrap();
+    let log = format!("source.raw.path={}", log.canonicalize().unwrap().display());
+    let mut sets = vec![log.as_str(), "source.raw.out-of-orderness=0s"];
+    sets.push("stage.sessionize.config.gap=5s");
+    sets.push("stage.page-counts.config.window.size=10s");
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    for workers in ["1", "2", "4"] {
+        let data_dir = dir.path().join(workers);
+        let more = [&sets[..], &["--workers", workers]].concat();
+        let summary = support::run(dir.path(), "pipeline.toml", &data_dir, &more);
+        let read = |name: &str| topic(&data_dir, name);
+        let late = read("late");
+        let late_of = |stage: &str| {
+            let stamp = serde_json::json!(["wasmill.stage", stage]);
+            let is = |r: &&Record| r["headers"].as_array().unwrap().contains(&stamp);
+            let found = late.iter().filter(is).count();
+            assert_eq!(found as u64, count(&summary, stage, "late"), "late of {stage}");
+            found
+        };
+        let sum = |name: &str, field: &str| -> usize {
+            read(name).iter().map(|r| usize::try_from(integer(r, field)).unwrap()).sum()
+        };
+        let (live, sessions) = (read("live").len(), read("sessions").len());
+        for (stage, taken, processed) in [
+            ("sessionize", 10_000, live),
+            ("page-counts", live, sum("counted", "count")),
+            ("visit-statistics", sessions, sum("visits", "visits")),
+            ("user-totals", sessions, sum("totals", "visits")),
+        ] {
+            assert_eq!(taken as u64, count(&summary, stage, "records_in"), "into {stage}");
+            assert_eq!(processed + late_of(stage), taken, "{stage} with {workers} workers");
+        }
+        assert!(late_of("sessionize") > 100 && late_of("page-counts") > 0, "{summary}");
+        assert_eq!(sum("sessions", "events"), live, "{workers} workers");
+    }
+}
+
 /// The example, reading standard input, with a reference file of its own.
 struct Fed {
     folder: PathBuf,

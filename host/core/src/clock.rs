@@ -116,6 +116,14 @@ impl Valve {
         self.channels[channel].watermark
     }
 
+    /// Whether one channel is idle.
+    ///
+    /// # Panics
+    /// When there is no such channel.
+    pub fn is_channel_idle(&self, channel: usize) -> bool {
+        self.channels[channel].idle
+    }
+
     /// Whether every channel has ended.
     pub fn is_ended(&self) -> bool {
         self.channels.iter().all(|c| c.watermark == WATERMARK_END)

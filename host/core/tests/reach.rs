@@ -227,3 +227,21 @@ fn timers_that_wait_for_another_input_hold_up_no_watermark() {
     assert_eq!(told.len(), 40_000);
     assert_eq!(task.reach(1, 2_000), Ok(2_000));
 }
+
+/// It had counted again after a restart, until it said something: event time stood still.
+#[test]
+fn an_input_that_is_idle_stays_so_after_a_restart() {
+    let told = |input, watermark, idle| Fact::Watermark { input, producer: 0, watermark, idle };
+    let mut before = task(2, &[vec![101]]);
+    before.step(told(1, 5, true), 0).unwrap();
+    before.step(told(0, 50, false), 0).unwrap();
+    let (_, clocks) = before.freeze();
+    let mut after = task(2, &[vec![101]]);
+    after.restore(clocks);
+    let effects = after.step(told(0, 200, false), 0).unwrap();
+    assert_eq!(effects.sinks.len(), 1, "the timer has run");
+    // One that comes back counts again.
+    after.step(told(1, 210, false), 0).unwrap();
+    after.step(told(0, 300, false), 0).unwrap();
+    assert_eq!(after.output_watermark(), 210);
+}

@@ -155,7 +155,9 @@ impl<F: Feed, O: Outlet> Run<F, O> {
                 break;
             }
         }
-        if self.task.next_processing_time().is_some_and(|time| time <= now) {
+        let next = self.task.next_processing_time(now);
+        let next = next.map_err(|error| Error::Task { task: self.name.clone(), error })?;
+        if next.is_some_and(|time| time <= now) {
             self.step(Fact::Tick, now)?;
             worked = true;
         }

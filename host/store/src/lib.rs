@@ -3,6 +3,8 @@
 //! The changelog in the log is the truth; this file follows it. Invariant: the file never holds a
 //! change of an epoch that was not committed, and says in the same transaction how far it has come.
 //!
+//! What the disk gives back is checked (module `blocks`): damage is an error, never another state.
+//!
 //! Tables:
 //! - `state` from store key (see `wasmill_core::row`) to value;
 //! - `postings`, what is due when: from the number of a bucket and of a run in it to postings, packed;
@@ -15,6 +17,9 @@
 //! How postings are kept is in the module `postings`. They are read before their time is up, and may
 //! be stale; whoever reads one looks at the row.
 
+mod blocks;
+#[cfg(test)]
+mod damage;
 mod directory;
 mod list;
 #[cfg(test)]
@@ -24,12 +29,13 @@ mod view;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use wasmill_core::change;
 use wasmill_core::row::{self, Corrupt, NEVER, Name};
 
+use blocks::Blocks;
 use directory::Stored;
 use postings::Postings;
 use view::{Opened, View};
@@ -42,8 +48,13 @@ const APPLIED: &str = "changelog-offset";
 const NEXT_BUCKET: &str = "next-bucket";
 const VERSION: &str = "version";
 
-/// The version of the file's format: 0, which said nothing of it, kept an entry for each posting.
-const FORMAT: u64 = 1;
+/// The version of the file's format: 0, which said nothing of it, kept an entry for each posting; 0
+/// and 1 had no checksums.
+const FORMAT: u64 = 2;
+
+/// What to do about a damaged file.
+const RESTORE: &str = "restore the data directory from a copy, or run from the beginning with another \
+                       --data-dir";
 
 /// What redb caches of a file at least, in bytes; what is hot is cached by the task itself.
 const LEAST_CACHE_BYTES: usize = 4 << 20;
@@ -64,6 +75,8 @@ pub struct State {
     path: Arc<PathBuf>,
     db: Arc<Database>,
     view: Arc<RwLock<Arc<View>>>,
+    /// What was found damaged in the file first.
+    damage: Arc<OnceLock<String>>,
     /// The bucket of postings that was read last of each index.
     opened: Arc<Mutex<HashMap<directory::Name, Opened>>>,
 }
@@ -85,7 +98,7 @@ impl State {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(at(e.to_string()));
                 }
-                _ => drop(create(&new, cache).map_err(at)?),
+                _ => drop(Self::over(&new, Blocks::open(&new).map_err(at)?, cache)?),
             }
             std::fs::rename(&new, path).map_err(|e| at(e.to_string()))?;
             if let Some(folder) = path.parent() {
@@ -93,18 +106,30 @@ impl State {
                 folder.sync_all().map_err(|e| at(e.to_string()))?;
             }
         }
-        let db = create(path, cache).map_err(at)?;
+        Self::over(path, Blocks::open(path).map_err(at)?, cache)
+    }
+
+    fn over(path: &Path, blocks: Blocks, cache: usize) -> Result<Self, Error> {
+        let damage = blocks.damage();
+        let at = |message: String| {
+            let message = damaged(&damage).unwrap_or(message);
+            Error { path: path.to_owned(), message }
+        };
+        let db = create(blocks, cache).map_err(at)?;
         let view = View::of(&db).map_err(at)?;
         Ok(Self {
             path: Arc::new(path.to_owned()),
             db: Arc::new(db),
             view: Arc::new(RwLock::new(Arc::new(view))),
+            damage,
             opened: Arc::default(),
         })
     }
 
     fn at(&self, e: impl std::fmt::Display) -> Error {
-        Error { path: self.path.to_path_buf(), message: e.to_string() }
+        // After damage was found, redb says of everything that it comes after a failure.
+        let message = damaged(&self.damage).unwrap_or_else(|| e.to_string());
+        Error { path: self.path.to_path_buf(), message }
     }
 
     fn view(&self) -> Arc<View> {
@@ -137,7 +162,8 @@ impl State {
         packs: impl Iterator<Item = &'a [u8]>,
         offset: u64,
     ) -> Result<(), Error> {
-        let write = self.db.begin_write().map_err(|e| self.at(e))?;
+        let mut write = self.db.begin_write().map_err(|e| self.at(e))?;
+        write.set_two_phase_commit(true);
         let directory = {
             let mut state = write.open_table(STATE).map_err(|e| self.at(e))?;
             let runs = write.open_table(POSTINGS).map_err(|e| self.at(e))?;
@@ -185,18 +211,17 @@ impl State {
 }
 
 /// Opens a database, and makes what is missing of it.
-fn create(path: &Path, cache: usize) -> Result<Database, String> {
+fn create(blocks: Blocks, cache: usize) -> Result<Database, String> {
     let mut builder = Database::builder();
     builder.set_cache_size(cache.max(LEAST_CACHE_BYTES));
-    let db = builder.create(path).map_err(|e| match e {
+    let db = builder.create_with_backend(blocks).map_err(|e| match e {
         redb::DatabaseError::DatabaseAlreadyOpen => {
             "in use by another process; stop that one first".to_owned()
         }
-        e => format!(
-            "can't be opened: {e}; if it is damaged, restore the data directory from a copy"
-        ),
+        e => format!("can't be opened: {e}; if it is damaged, {RESTORE}"),
     })?;
-    let write = db.begin_write().map_err(|e| e.to_string())?;
+    let mut write = db.begin_write().map_err(|e| e.to_string())?;
+    write.set_two_phase_commit(true);
     let is_new = write.list_tables().map_err(|e| e.to_string())?.next().is_none();
     {
         let mut meta = write.open_table(META).map_err(|e| e.to_string())?;
@@ -216,6 +241,11 @@ fn create(path: &Path, cache: usize) -> Result<Database, String> {
     write.open_table(BUCKETS).map_err(|e| e.to_string())?;
     write.commit().map_err(|e| e.to_string())?;
     Ok(db)
+}
+
+/// What to say of a file once something in it was found damaged.
+fn damaged(damage: &OnceLock<String>) -> Option<String> {
+    damage.get().map(|what| format!("is damaged: {what}; {RESTORE}"))
 }
 
 /// Why changes could not be applied.
@@ -241,10 +271,7 @@ impl From<Damage> for Failed {
 enum Damage {
     #[error(transparent)]
     Storage(#[from] redb::StorageError),
-    #[error(
-        "is damaged: expected {}; restore the data directory from a copy, or run from the beginning \
-         with another --data-dir", .0.0
-    )]
+    #[error("is damaged: expected {}; {RESTORE}", .0.0)]
     Corrupt(#[from] Corrupt),
 }
 
@@ -324,21 +351,26 @@ mod tests {
         let other = folder.path().join("1.redb");
         std::fs::write(&other, b"nonsense").unwrap();
         let error = State::open(&other, 0).err().unwrap().to_string();
-        assert!(error.contains("can't be opened"), "{error}");
+        assert!(error.contains("does not begin like a state file"), "{error}");
     }
 
     #[test]
     fn a_file_of_another_format_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.redb");
-        let db = Database::create(&path).unwrap();
-        let write = db.begin_write().unwrap();
-        write.open_table(STATE).unwrap();
-        write.open_table(META).unwrap().insert(APPLIED, 3).unwrap();
-        write.commit().unwrap();
-        drop(db);
-        let error = State::open(&path, 0).err().unwrap().to_string();
-        assert!(error.contains("version 0") && error.contains("version 1"), "{error}");
+        let of = |db: Database, version| {
+            let write = db.begin_write().unwrap();
+            write.open_table(META).unwrap().insert(VERSION, version).unwrap();
+            write.commit().unwrap();
+            drop(db);
+            let error = State::open(&path, 0).err().unwrap().to_string();
+            std::fs::remove_file(&path).unwrap();
+            error
+        };
+        let error = of(Database::create(&path).unwrap(), 1);
+        assert!(error.contains("older version") && error.contains("reads version 2"), "{error}");
+        let error = of(create(Blocks::open(&path).unwrap(), 0).unwrap(), 3);
+        assert!(error.contains("version 3") && error.contains("version 2"), "{error}");
     }
 
     #[test]

@@ -166,6 +166,9 @@ impl World {
 
     fn pass(&mut self, index: Index, by: i64, n: usize, again: Option<i64>) {
         let until = self.clocks[index as usize] + by;
+        let next = self.keys.next(index, self.clocks[index as usize]).unwrap().unwrap_or(NEVER);
+        let first = self.rows.values().map(|row| self.place(row, index)).min().unwrap_or(NEVER);
+        assert!(next <= first, "a row is due by {index:?} at {first}, before {next}");
         loop {
             let horizon = self.keys.horizon(index, until, n).unwrap();
             assert!(horizon <= until);
@@ -199,6 +202,11 @@ impl World {
                 });
             }
             self.keys.end_batch(&ids);
+            if horizon >= until && again.is_some() {
+                // Whoever waits for what is due next does not wait in vain for what is done.
+                let next = self.keys.next(index, until).unwrap();
+                assert!(next.is_none_or(|next| next > until), "{next:?} by {index:?} at {until}");
+            }
             if horizon >= until || again.is_none() {
                 return;
             }

@@ -57,15 +57,15 @@ impl State {
         opened.insert(name, Opened { id, runs, postings: postings.clone() });
         Ok(postings)
     }
-}
 
-fn failed(e: impl Into<Damage>) -> Error {
-    Error(e.into().to_string())
+    fn failed(&self, e: impl Into<Damage>) -> Error {
+        Error(self.at(e.into()).to_string())
+    }
 }
 
 impl Cold for State {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let found = self.view().state.get(key).map_err(failed)?;
+        let found = self.view().state.get(key).map_err(|e| self.failed(e))?;
         Ok(found.map(|guard| guard.value().to_vec()))
     }
 
@@ -80,12 +80,12 @@ impl Cold for State {
             return Ok(Vec::new());
         }
         let view = self.view();
-        let mut range = view.state.range(start..end).map_err(failed)?;
+        let mut range = view.state.range(start..end).map_err(|e| self.failed(e))?;
         let mut found = Vec::new();
         while found.len() < limit {
             let next = if descending { range.next_back() } else { range.next() };
             let Some(entry) = next else { break };
-            let (key, value) = entry.map_err(failed)?;
+            let (key, value) = entry.map_err(|e| self.failed(e))?;
             found.push((key.value().to_vec(), value.value().to_vec()));
         }
         Ok(found)
@@ -111,7 +111,9 @@ impl Cold for State {
             if found.len() >= limit || bucket.time > until {
                 break;
             }
-            let postings = self.open_bucket((stage, index as u8), &view, bucket).map_err(failed)?;
+            let postings = self
+                .open_bucket((stage, index as u8), &view, bucket)
+                .map_err(|e| self.failed(e))?;
             for i in postings.partition_point(is_before)..postings.len() {
                 let (time, key) = postings.get(i);
                 if found.len() >= limit || time > until {

@@ -125,6 +125,8 @@ impl<'m> Context<'_, 'm> {
     }
 
     /// Sets the key's timer `tag` on the wall clock. It runs with a later batch, at the earliest.
+    /// What it emits has the event time of the clock then (see [`Timer::watermark`]) plus 1 ms, unless
+    /// it says otherwise.
     pub fn set_processing_timer(&mut self, tag: u64, time_ms: i64) {
         self.timers.set(self.slot, TimeDomain::ProcessingTime, tag, Some(time_ms));
     }
@@ -231,9 +233,11 @@ impl<T: Keyed> Call<'_, '_, T> {
 
     fn run_processing_timers(&mut self) -> Result<(), Failure> {
         let due = std::mem::take(&mut self.ctx.timers.processing);
-        if let (Some((slot, ..)), Some(first)) = (due.first(), self.batch.watermarks.first()) {
-            debug_assert!((*slot as usize) < self.batch.keys.len());
-            self.clock = *first;
+        if !due.is_empty() {
+            // They run before everything else of the batch: the clock stands no later than for that.
+            let start = self.batch.watermarks.first().unwrap_or(&self.batch.end_watermark);
+            let timer = self.ctx.timers.first().map(|time| time.saturating_sub(1));
+            self.clock = timer.map_or(*start, |timer| timer.min(*start));
         }
         for (slot, tag, time) in due {
             // One that an earlier timer of this key has moved or cleared does not run.

@@ -20,7 +20,9 @@ pub struct Timer<'a> {
     /// The clock it followed.
     pub domain: TimeDomain,
     /// The event-time clock while it runs: its own time, or a later one when it was set in the
-    /// past. For processing-time timers the watermark at the start of the batch.
+    /// past. For a processing-time timer the watermark before the first record of the batch, or that
+    /// after the batch where it has none; or the instant before the first event-time timer that is
+    /// due in the batch, if that is earlier.
     pub watermark: i64,
     /// The wall clock of the host for the batch.
     pub now: i64,
@@ -113,6 +115,11 @@ impl Book {
         {
             self.queue.push(Reverse((time, slot, tag)));
         }
+    }
+
+    /// The time of the first event-time timer that may run in this batch.
+    pub(crate) fn first(&self) -> Option<i64> {
+        self.queue.peek().map(|Reverse((time, ..))| *time)
     }
 
     /// Takes out the first event-time timer at or before a watermark: slot, tag, time.

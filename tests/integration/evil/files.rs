@@ -15,12 +15,12 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 /// A component in text form.
-fn text(source: &str) -> Vec<u8> {
+pub(super) fn text(source: &str) -> Vec<u8> {
     wat::parse_str(source).unwrap()
 }
 
 /// A component that exports empty instances.
-fn exporting(names: &[&str]) -> Vec<u8> {
+pub(super) fn exporting(names: &[&str]) -> Vec<u8> {
     let exports = names.iter().map(|n| format!("(export \"{n}\" (instance $none))"));
     text(&format!("(component (instance $none) {})", exports.collect::<String>()))
 }

@@ -171,3 +171,23 @@ fn timers_that_make_the_plugin_fail_are_dropped_and_the_state_of_their_key_stays
         assert_eq!(h.state::<u64>("evil"), Some(2), "{misdeed}");
     }
 }
+
+#[test]
+fn timers_of_the_wall_clock_run_in_a_component_at_the_watermark_that_holds() {
+    let mut h = harness("evil-keyed", &json!({}), &Bounds::default());
+    h.pipe_batch(&[Piped::new("a", 100, "alarm"), Piped::new("b", 100, "alarm")]);
+    h.pipe_batch(&[Piped::new("b", 101, "calm")]);
+    h.advance_watermark(200);
+    assert_eq!(h.timers("a"), [(TimeDomain::ProcessingTime, 2, 300)]);
+    assert_eq!(h.timers("b"), []);
+    h.output("out");
+    h.advance_clock(299);
+    assert_eq!(h.output("out"), []);
+    h.advance_clock(300);
+    let out = h.output("out");
+    assert_eq!(
+        (out[0].text(), out[0].clock, out[0].timestamp),
+        ("alarm 1 at 200".into(), 200, 201)
+    );
+    assert_eq!((out.len(), h.error()), (1, None));
+}

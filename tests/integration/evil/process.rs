@@ -6,8 +6,9 @@ use std::process::Output;
 
 use serde_json::json;
 
+use super::files::{exporting, text};
 use super::ordered;
-use crate::support::{root, stdout_of, topic, wasmill};
+use crate::support::{self, root, stdout_of, topic, wasmill};
 
 /// A stage that misbehaves, next to one that does not, behind one topic.
 const PIPELINE: &str = r#"
@@ -65,32 +66,142 @@ fn values(folder: &Path, name: &str) -> Vec<String> {
 
 /// What the good stage makes of every line.
 fn counted() -> Vec<String> {
-    let lines = lines();
+    counts(&lines())
+}
+
+/// What a stage that counts makes of lines.
+fn counts(lines: &[String]) -> Vec<String> {
     let before = |i: usize| if i == 0 { "" } else { lines[i - 1].as_str() };
-    (0..RECORDS).map(|i| format!("{} {} {}", lines[i], i + 1, before(i))).collect()
+    (0..lines.len()).map(|i| format!("{} {} {}", lines[i], i + 1, before(i))).collect()
+}
+
+fn honest() -> Vec<String> {
+    lines().into_iter().filter(|line| line.starts_with("line")).collect()
+}
+
+/// Runs a pipeline whose stage `bad` gives what is said and sends its evil records to the dead letters
+/// with a class, and nothing else suffers.
+#[track_caller]
+fn only_evil_is_dead(folder: &Path, more: &[&str], bad: &[String], class: &str) {
+    stdout_of(run(folder, more));
+    let dead = topic(&folder.join("data"), "dead");
+    assert_eq!(values(folder, "bad"), bad, "{more:?}");
+    assert_eq!(values(folder, "good"), counted(), "{more:?}");
+    assert_eq!(dead.len(), 2, "{dead:?}");
+    for (letter, value) in dead.iter().zip(["evil 60", "evil 199"]) {
+        assert_eq!(letter["value"], value, "{more:?}");
+        let headers = letter["headers"].to_string();
+        for part in [class, "plugin evil", " 0.1.0: ", "bad", "sha256:"] {
+            assert!(headers.contains(part), "{more:?}: {headers} does not say {part:?}");
+        }
+    }
 }
 
 #[test]
 fn a_stage_that_misbehaves_harms_neither_its_other_records_nor_other_stages() {
-    for (misdeed, class) in
-        [("loop", "timeout"), ("memory", "memory"), ("stack", "stack"), ("exit", "trap")]
-    {
+    let large = "stage.bad.limits.memory=2GiB";
+    let slow = "stage.bad.limits.batch-time=1m";
+    // So that few calls take that much.
+    let few = "engine.batch-records=4";
+    for (order, class, more) in [
+        ("call=loop", "timeout", [].as_slice()),
+        ("call=memory", "memory", &[]),
+        ("call=stack", "stack", &[]),
+        ("call=exit", "trap", &[]),
+        ("call=trap", "trap", &[]),
+        ("call=panic", "trap", &[]),
+        ("reply=unknown-output", "malformed-reply", &[]),
+        ("reply=large-reply", "limit", &[large, slow, few]),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         prepare(folder);
-        stdout_of(run(folder, &["--set", &format!("stage.bad.config.call={misdeed}")]));
-        let (lines, dead) = (lines(), topic(&folder.join("data"), "dead"));
-        let honest: Vec<_> = lines.iter().filter(|l| l.starts_with("line")).cloned().collect();
-        assert_eq!(values(folder, "bad"), honest, "{misdeed}");
-        assert_eq!(values(folder, "good"), counted(), "{misdeed}");
-        assert_eq!(dead.len(), 2, "{dead:?}");
-        for (letter, value) in dead.iter().zip(["evil 60", "evil 199"]) {
-            assert_eq!(letter["value"], value, "{misdeed}");
-            let headers = letter["headers"].to_string();
-            for part in [class, "plugin evil 0.1.0: ", "bad", "sha256:"] {
-                assert!(headers.contains(part), "{misdeed}: {headers} does not say {part:?}");
-            }
+        let order = format!("stage.bad.config.{order}");
+        let more = more.iter().copied().chain([order.as_str()]);
+        let more: Vec<&str> = more.flat_map(|set| ["--set", set]).collect();
+        only_evil_is_dead(folder, &more, &honest(), class);
+    }
+}
+
+#[test]
+fn a_stage_that_misbehaves_in_its_state_and_timers_harms_nothing_else() {
+    for reply in ["large-state", "many-timers"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        prepare(folder);
+        let keyed = PIPELINE
+            .replace(
+                "plugin = \"evil\"\n",
+                "plugin = \"evil-keyed\"\nkey-by = { constant = \"x\" }\n",
+            )
+            .replace("memory = \"64MiB\"", "memory = \"512MiB\"")
+            .replace("batch-time = \"500ms\"", "batch-time = \"1m\"");
+        fs::write(folder.join("evil.toml"), keyed).unwrap();
+        let order = format!("stage.bad.config.keyed-reply={reply}");
+        only_evil_is_dead(folder, &["--set", &order], &counts(&honest()), "limit");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_plugin_of_this_host_is_named_at_the_start_and_harms_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let half = ["--set", "stage.bad.config.call=panic", "--set", "stage.bad.on-failure=halt"];
+    assert_eq!(run(folder, &half).status.code(), Some(1));
+    let before = committed(folder);
+    let whole = fs::read(support::plugin("evil")).unwrap();
+    let other = ["wasmill:plugin/lifecycle@0.2.0", "wasmill:plugin/stateless@0.2.0"];
+    for (bytes, reason) in [
+        (exporting(&other), "speaks version 0.1.0"),
+        (text("(component)"), "it exports nothing of wasmill:plugin"),
+        (text("(module)"), "it is a core module"),
+        (b"#!/bin/sh\n".to_vec(), "no WebAssembly in it"),
+        (whole[..whole.len() / 2].to_vec(), "not a WebAssembly component"),
+        (Vec::new(), "the file is empty"),
+    ] {
+        fs::write(folder.join("bad.wasm"), bytes).unwrap();
+        let output = run(folder, &["--set", "stage.bad.plugin=bad.wasm"]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{reason}: {errors}");
+        for part in ["error: stage.bad.plugin", "bad.wasm", reason] {
+            assert!(errors.contains(part), "{errors} does not say {part:?}");
         }
+        assert_eq!(committed(folder), before, "{reason}");
+    }
+    stdout_of(run(folder, &[]));
+    assert_eq!(values(folder, "bad"), lines());
+    assert_eq!(values(folder, "good"), counted());
+}
+
+#[test]
+fn what_a_plugin_writes_is_in_the_log_within_bounds() {
+    for (order, expected) in [
+        ("log", ["WARN plugin: all work and no play stage=\"bad\""].as_slice()),
+        ("print", &["INFO plugin: all work and no play stage=\"bad\"", "makes a dull plugin"]),
+        ("panic", &["INFO plugin: this plugin has no conscience stage=\"bad\""]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        prepare(folder);
+        let config = format!("stage.bad.config.call={order}");
+        let few = "engine.batch-records=4";
+        let more = ["--set", &config, "--set", few, "--log", "warn,plugin=info", "--json"];
+        let output = run(folder, &more);
+        let log = String::from_utf8(output.stderr.clone()).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&stdout_of(output)).unwrap();
+        for part in expected {
+            assert!(log.contains(part), "{order}: the log does not say {part:?}");
+        }
+        let stages = summary["stages"].as_array().unwrap();
+        let calls = stages[0]["counts"]["failed_calls"].as_u64().unwrap() as usize;
+        assert!(calls >= 2, "{summary}");
+        let lines = log.lines().filter(|line| line.contains("plugin: ")).count();
+        let bounded = lines <= 1_000 * calls && (order == "panic" || lines == 1_000 * calls);
+        assert!(bounded, "{order}: {lines} lines of {calls} calls");
+        let dropped = log.matches("lines of the plugin were dropped").count();
+        assert_eq!(dropped, if order == "panic" { 0 } else { calls }, "{order}");
+        assert_eq!(values(folder, "good"), counted(), "{order}");
     }
 }
 

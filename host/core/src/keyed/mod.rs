@@ -174,6 +174,14 @@ impl Stage {
         self.keys.horizon(Index::EventTime, until, n).map_err(|e| self.store_error(e))
     }
 
+    /// When its next processing-time timer may be due.
+    ///
+    /// # Errors
+    /// [`Error`] when the state can't be read.
+    pub fn next_processing_time(&mut self, now: i64) -> Result<Option<i64>, Error> {
+        self.keys.next(Index::ProcessingTime, now).map_err(|e| self.store_error(e))
+    }
+
     /// How far the next part may go: so many records that the call is not too large, and so far in
     /// event time that not too many timers are due.
     fn extent(&mut self, work: &Work) -> Result<(usize, i64), Error> {

@@ -99,6 +99,22 @@ impl Keys {
         }
     }
 
+    /// A time before which no key is due by an index, and at which one may be; `None` when none is ever
+    /// due. Keys that are not in memory count by what they are posted under.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn next(&mut self, index: Index, now: i64) -> Result<Option<i64>, store::Error> {
+        let frontier = &mut self.frontier[index as usize];
+        if let Some(after) = frontier.as_ref().filter(|(time, _)| *time <= now) {
+            // What was read up to now lies behind it: it goes on to what the store has next.
+            let page = self.cold.due(index, self.stage, Some(after), NEVER - 1, 1)?;
+            *frontier = page.into_iter().next().map(|(time, _)| (time, Vec::new()));
+        }
+        let stored = frontier.as_ref().map(|(time, _)| *time);
+        Ok(self.first(index).into_iter().chain(stored).min())
+    }
+
     /// At most `limit` keys that are due at `until` by an index and not in the batch yet, by time.
     pub fn due(&self, index: Index, until: i64, limit: usize) -> Vec<u32> {
         let mut due = Vec::new();
@@ -113,13 +129,8 @@ impl Keys {
         due
     }
 
-    /// Whether an index has a key in memory at or before a time.
-    pub fn any_due(&self, index: Index, until: i64) -> bool {
-        self.times[index as usize].first().is_some_and(|(time, _)| *time <= until)
-    }
-
     /// The earliest place in an index, as far as memory knows; `None` for none.
-    pub fn first(&self, index: Index) -> Option<i64> {
+    fn first(&self, index: Index) -> Option<i64> {
         self.times[index as usize].first().map(|(time, _)| *time)
     }
 }

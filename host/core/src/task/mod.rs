@@ -22,7 +22,6 @@ use crate::layout::{InputClock, Layout};
 use crate::metrics;
 use crate::reject::{Original, Rejected, Stamp};
 use crate::stateless;
-use crate::store::Index;
 
 pub use clocks::Clocks;
 pub use facts::{Effects, Fact, Records};
@@ -118,7 +117,7 @@ impl Task {
         self.clocks.continue_from(clocks, &self.layout);
         for (inbox, state) in self.inboxes.iter_mut().zip(&self.clocks.nodes) {
             for (i, end) in inbox.ends.iter_mut().enumerate() {
-                *end = (state.valve.channel(i), false);
+                *end = (state.valve.channel(i), state.valve.is_channel_idle(i));
             }
         }
     }
@@ -168,13 +167,19 @@ impl Task {
         self.clocks.inputs.iter().all(|i| i.valve.is_ended())
     }
 
-    /// When the next processing-time timer is due, as far as memory knows.
-    pub fn next_processing_time(&self) -> Option<i64> {
-        let keyed = self.stages().filter_map(|s| match s {
-            Stage::Keyed(s) => s.keys.first(Index::ProcessingTime),
-            Stage::Stateless(_) => None,
-        });
-        keyed.min()
+    /// When the next processing-time timer may be due: none is before. It may have been cleared, or
+    /// moved on. `now` is the wall clock.
+    ///
+    /// # Errors
+    /// [`Error`] when the state can't be read; the task must be thrown away.
+    pub fn next_processing_time(&mut self, now: i64) -> Result<Option<i64>, Error> {
+        let mut next = None;
+        for stage in self.nodes.iter_mut().flatten() {
+            if let Stage::Keyed(stage) = stage {
+                next = next.into_iter().chain(stage.next_processing_time(now)?).min();
+            }
+        }
+        Ok(next)
     }
 
     /// How far towards `watermark` an input may be moved in one step so that not very many keys have

@@ -14,7 +14,6 @@ use crate::layout::{Node, Target};
 use crate::reject::Rejected;
 use crate::route;
 use crate::stateless::{Outputs, Step};
-use crate::store::Index;
 
 /// The ways out that a task has just told something.
 pub(super) struct Pass<'a> {
@@ -93,12 +92,14 @@ impl Task {
         input: Option<usize>,
     ) -> Result<(), Error> {
         for node in 0..self.nodes.len() {
-            let due = match &self.nodes[node] {
-                Some(Stage::Keyed(s)) => s.keys.any_due(Index::ProcessingTime, self.now),
+            let runs = match (&mut self.nodes[node], input) {
+                (_, Some(_)) => self.ways_in[node] > 1,
+                (Some(Stage::Keyed(stage)), None) => {
+                    stage.next_processing_time(self.now)?.is_some_and(|time| time <= self.now)
+                }
                 _ => false,
             };
-            let several = self.ways_in[node] > 1 && input.is_some();
-            if !several && !(due && input.is_none()) {
+            if !runs {
                 continue;
             }
             let flows = std::mem::take(&mut self.inboxes[node].flows);

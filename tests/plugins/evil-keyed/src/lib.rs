@@ -1,13 +1,14 @@
 //! A plugin with state that does everything a plugin must not do, for tests of the host.
 //!
 //! It counts the records of each key and remembers the last one in map state: a record `b` after `a`
-//! comes out as `b 2 a`. One with "timer" in its value sets a timer for 10 ms later. Records with "evil"
-//! in their value, and timers of keys with it, make it do what its configuration says.
+//! comes out as `b 2 a`. One with "timer" in its value sets a timer for 10 ms later, one with "alarm" one
+//! for 300 ms later by the wall clock, which "calm" clears. Records with "evil" in their value, and
+//! timers of keys with it, make it do what its configuration says.
 
 mod forgery;
 
 use misdeeds::{Forgery, Misdeed};
-use wasmill_sdk::abi::{Column, KeyedBatch, KeyedReply, Maps};
+use wasmill_sdk::abi::{Column, KeyedBatch, KeyedReply, Maps, TimeDomain};
 use wasmill_sdk::prelude::*;
 
 pub use forgery::KeyedForgery;
@@ -76,6 +77,12 @@ impl Keyed for Evil {
         if text.contains("timer") {
             ctx.set_timer(1, record.timestamp() + 10);
         }
+        if text.contains("alarm") {
+            ctx.set_processing_timer(2, record.now() + 300);
+        }
+        if text.contains("calm") {
+            ctx.clear_processing_timer(2);
+        }
         ctx.emit(format!("{text} {} {}", **count, String::from_utf8_lossy(&last)));
         if let (Some(misdeed), true) = (self.0.call, misdeeds::is_evil(record.value())) {
             misdeed.commit();
@@ -88,7 +95,12 @@ impl Keyed for Evil {
             **count += 1_000;
             misdeed.commit();
         }
-        ctx.emit(format!("timer {}", **count));
+        match timer.domain {
+            TimeDomain::EventTime => ctx.emit(format!("timer {}", **count)),
+            TimeDomain::ProcessingTime => {
+                ctx.emit(format!("alarm {} at {}", **count, timer.watermark));
+            }
+        }
     }
 }
 
