@@ -14,6 +14,7 @@ mod ledger;
 mod rebalance;
 mod retention;
 mod savepoint;
+mod starts;
 mod support;
 mod topics;
 mod weblog;

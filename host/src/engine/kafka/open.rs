@@ -58,6 +58,11 @@ pub(super) struct OpenTask {
     pub(super) saved: Option<Saved>,
     /// The inputs, in the order of the layout.
     pub(super) inputs: Vec<Begin>,
+    /// Where those from topics begin.
+    pub(super) begun: Vec<Option<i64>>,
+    /// Whether an input begins where its topic ended just now: that must be committed before anything
+    /// is read, or what comes in between is lost when the task is opened again and finds another end.
+    pub(super) held: bool,
 }
 
 /// How an input begins.
@@ -66,6 +71,8 @@ pub(super) enum Begin {
     Topic {
         name: String,
         offset: i64,
+        /// Whether it was chosen by where the topic ended just now.
+        at_end: bool,
         frames: bool,
         until: Option<i64>,
         idle_after: Option<Duration>,
@@ -202,7 +209,13 @@ fn task(
     if let Some(saved) = &saved {
         run.restore(saved);
     }
-    Ok(OpenTask { run, file, partition, saved, inputs })
+    let begun = |begin: &Begin| match begin {
+        Begin::Topic { offset, .. } => Some(*offset),
+        Begin::Lines(..) | Begin::Ended => None,
+    };
+    let begun = inputs.iter().map(begun).collect();
+    let held = inputs.iter().any(|begin| matches!(begin, Begin::Topic { at_end: true, .. }));
+    Ok(OpenTask { run, file, partition, saved, inputs, begun, held })
 }
 
 /// What of a stage's memory is for its keys: the rest is for the cache of the state file.
@@ -396,8 +409,8 @@ fn last_saved(
     stop: &Arc<AtomicBool>,
 ) -> Result<Option<Saved>, Error> {
     let (mut saved, mut mark) = (None, None);
-    let source =
-        Source { topic: changelog, partition, from, group: &setup.group, patience: PATIENCE };
+    let (group, patience) = (setup.group.as_str(), PATIENCE);
+    let source = Source { topic: changelog, partition, from, group, patience };
     read_to_end(
         &setup.admin,
         &source,
@@ -430,12 +443,10 @@ fn begin(
     carried: bool,
     place: Option<&Place>,
 ) -> Result<Begin, Error> {
-    if matches!(place, Some(Place::Ended)) {
-        return Ok(Begin::Ended);
-    }
     let prepared = setup.prepared;
     let idle = |ms: Option<i64>| ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
     let index = match from {
+        InputFrom::Source(_) if matches!(place, Some(Place::Ended)) => return Ok(Begin::Ended),
         InputFrom::Source(index) => {
             let source = &prepared.pipeline.sources[*index];
             let Some(part) = prepared.sources[*index].get(partition as usize) else {
@@ -468,7 +479,12 @@ fn begin(
         _ => None,
     };
     let offsets = admin.offsets(&name, partition)?;
-    let offset = match (place, source.map(|s| &s.kind)) {
+    if matches!(place, Some(Place::Ended)) {
+        // For the group's offsets: it is not asked for again.
+        setup.end_of(&name, partition, offsets.end);
+        return Ok(Begin::Ended);
+    }
+    let first = match (place, source.map(|s| &s.kind)) {
         (Some(Place::Offset(offset)), _) => *offset,
         (_, Some(SourceKind::Topic { start, .. })) => match start {
             Start::Earliest => offsets.start,
@@ -478,7 +494,12 @@ fn begin(
         },
         _ => offsets.start,
     };
-    let offset = setup.in_range(source, &name, partition, offset, (offsets.start, offsets.end))?;
+    let offset = setup.in_range(source, &name, partition, first, (offsets.start, offsets.end))?;
+    let latest = matches!(
+        (place, source.map(|s| &s.kind)),
+        (None, Some(SourceKind::Topic { start: Start::Latest, .. }))
+    );
+    let at_end = latest || (offset != first && offset == offsets.end);
     let until = match source {
         Some(source) if source.bounded => {
             let end = replay_end(setup, &name, partition, offsets.end)?;
@@ -487,7 +508,7 @@ fn begin(
         _ => None,
     };
     let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
-    Ok(Begin::Topic { name, offset, frames, until, idle_after })
+    Ok(Begin::Topic { name, offset, at_end, frames, until, idle_after })
 }
 
 /// Where a bounded input ends.
@@ -530,7 +551,7 @@ pub(super) fn attach(tasks: &mut [OpenTask], fetcher: &Fetcher) -> Result<(), Er
             task.run.inputs.push(match begin {
                 Begin::Ended => Input::ended(),
                 Begin::Lines(lines, idle_after) => Input::new(KafkaFeed::Lines(lines), idle_after),
-                Begin::Topic { name, offset, frames, until, idle_after } => {
+                Begin::Topic { name, offset, frames, until, idle_after, at_end: _ } => {
                     let shared = shared[&(name, task.partition)].clone();
                     let topic = KafkaTopic::new(shared, offset, frames, until);
                     Input::new(KafkaFeed::Topic(Box::new(topic)), idle_after)

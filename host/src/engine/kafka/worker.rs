@@ -8,6 +8,7 @@
 mod commit;
 mod connect;
 mod lent;
+mod places;
 mod rollback;
 mod steps;
 
@@ -52,6 +53,8 @@ const STEP: Duration = Duration::from_millis(1);
 const WAITING_BYTES: usize = 16 << 20;
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after the last commit a task that waits for one gets it.
+const HELD: Duration = Duration::from_millis(10);
 /// How long to wait before a producer is made anew after it was of no use any more.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,10 @@ struct Live {
     applied: u64,
     /// Where it stands by its last commit; none when it has made none.
     saved: Option<Saved>,
+    /// Where its inputs from topics began, in the order of the layout.
+    begun: Vec<Option<i64>>,
+    /// Whether it waits for a commit that says where its inputs begin before it reads any of them.
+    held: bool,
     trim: Trim,
     shown: figures::Task,
 }
@@ -216,7 +223,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         self.take_opened()?;
         let worked = self.work_on_tasks()?;
-        let over = self.last_commit.elapsed() >= self.setup.interval;
+        let over = self.last_commit.elapsed() >= self.until_commit();
         if over || self.is_committing() {
             self.go_on()?;
             if over && !self.is_committing() {
@@ -226,7 +233,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         if !worked {
             let left = match self.waiting {
-                None => self.setup.interval.saturating_sub(self.last_commit.elapsed()),
+                None => self.until_commit().saturating_sub(self.last_commit.elapsed()),
                 // Nothing wakes it when what it waits for is delivered.
                 Some(_) => STEP,
             };
@@ -237,6 +244,19 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(())
     }
 
+    /// How long after the last commit the next one begins.
+    fn until_commit(&self) -> Duration {
+        let held = |assigned: &Assigned| match assigned {
+            Assigned::Open(tasks) => tasks.iter().any(|task| task.held),
+            Assigned::Opening { .. } => false,
+        };
+        if self.units.values().any(held) {
+            self.setup.interval.min(HELD)
+        } else {
+            self.setup.interval
+        }
+    }
+
     /// Does some work on every task. Returns whether there was any.
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
         let mut worked = false;
@@ -244,7 +264,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         let mut room = self.room();
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
-            for task in tasks {
+            for task in tasks.iter_mut().filter(|task| !task.held) {
                 if let Some(applied) = task.file.as_ref().map(|file| file.applied())
                     && applied > task.applied
                 {
@@ -372,16 +392,27 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut opened = opened;
             open::attach(&mut opened, &self.fetcher)?;
             let mut tasks = Vec::new();
-            for OpenTask { mut run, file, partition, saved, .. } in opened {
+            for OpenTask { mut run, file, partition, saved, begun, held, .. } in opened {
                 run.progress = self.read.clone();
                 run.task.set_budget(open::keys_of(self.share));
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
-                let (epoch, touched, applied) = (1, false, 0);
+                // Where it begins is to be committed, if nothing else is.
+                let (epoch, touched, applied) = (1, held, 0);
                 let trim = Trim::new(saved.as_ref().map_or(0, Saved::logged));
                 let shown = shown::list(self.setup, &run, &self.shown);
-                let live =
-                    Live { run, file, partition, epoch, touched, applied, saved, trim, shown };
-                tasks.push(live);
+                tasks.push(Live {
+                    run,
+                    file,
+                    partition,
+                    epoch,
+                    touched,
+                    applied,
+                    saved,
+                    begun,
+                    held,
+                    trim,
+                    shown,
+                });
             }
             self.units.insert(unit, Assigned::Open(tasks));
         }

@@ -4,7 +4,6 @@
 //! Invariant: an offset is committed only with what followed from the records before it, and what is
 //! dropped from topics is nothing that a commit still refers to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,12 +11,11 @@ use std::time::Instant;
 use wasmill_kafka::{
     CommitError, Delivered, NO_HEADERS, NotAMember, Offsets, Producer, Record, Ticket,
 };
-use wasmill_pipeline::plan::InputFrom;
 
+use super::places::Places;
 use super::{Assigned, Live, Worker, begin};
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
-use crate::engine::feed::Place;
 use crate::engine::kafka::apply::{Job, Message};
 use crate::engine::kafka::failpoint;
 use crate::engine::kafka::janitor::Needless;
@@ -85,7 +83,7 @@ impl<'env> Worker<'_, 'env> {
         let producer = self.producer.as_mut().expect("one commit at a time has it");
         let read = Progress::default();
         read.take_over(&self.read);
-        let mut cut = Cut { frozen: Vec::new(), places: BTreeMap::new(), read };
+        let mut cut = Cut { frozen: Vec::new(), places: Places::default(), read };
         for (unit, assigned) in &mut self.units {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
@@ -96,11 +94,10 @@ impl<'env> Worker<'_, 'env> {
                     task.epoch += 1;
                     task.touched = false;
                 }
-                places(self.setup, task, &mut cut.places);
+                cut.places.add(self.setup, task);
             }
             // Offsets of every unit: by them Kafka checks that it is this worker's.
-            let leader = self.setup.leader(unit.component);
-            cut.places.entry((leader, unit.partition)).or_insert(0);
+            cut.places.stand_for(self.setup.leader(unit.component), unit.partition);
         }
         Ok(cut)
     }
@@ -129,7 +126,7 @@ impl<'env> Worker<'_, 'env> {
     pub(super) fn settle(&mut self, cut: Cut<'env>, delivered: &Delivered) {
         failpoint::at(failpoint::AFTER_COMMIT);
         // What the pipeline wrote for itself and has read.
-        for ((topic, partition), before) in cut.places {
+        for (topic, partition, before) in cut.places.iter() {
             if before > 0 && self.setup.is_frames(topic) {
                 let topic = topic.to_owned();
                 let _ = self.needless.send(Needless { topic, partition, before });
@@ -155,6 +152,7 @@ impl<'env> Worker<'_, 'env> {
             let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
             let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else { continue };
             let offset = delivered.offsets[ticket.expect("it was sent").0];
+            task.held = false;
             let bytes = packs.iter().map(Vec::len).sum();
             let before = match &task.file {
                 None => Some(offset),
@@ -178,8 +176,8 @@ impl<'env> Worker<'_, 'env> {
 /// What a commit is of.
 pub(super) struct Cut<'env> {
     frozen: Vec<Frozen>,
-    /// Where inputs are read on, by topic and partition.
-    places: BTreeMap<(&'env str, u32), i64>,
+    /// Where inputs are read on.
+    places: Places<'env>,
     /// What was read for it.
     read: Progress,
 }
@@ -208,7 +206,7 @@ impl<'env> Cut<'env> {
     /// The offsets for the group.
     pub(super) fn offsets(&self) -> Vec<Offsets<'env>> {
         let each = self.places.iter();
-        each.map(|(&(topic, partition), &next)| Offsets { topic, partition, next, metadata: None })
+        each.map(|(topic, partition, next)| Offsets { topic, partition, next, metadata: None })
             .collect()
     }
 }
@@ -251,27 +249,6 @@ fn freeze(
     };
     task.saved = Some(saved);
     Ok(frozen)
-}
-
-/// Where the inputs of a task stand by what is saved of it, for the group's offsets. Inputs may have
-/// moved on since over what is no record; but nothing may be dropped that a commit still refers to.
-fn places<'s>(setup: &'s Setup<'_>, task: &Live, offsets: &mut BTreeMap<(&'s str, u32), i64>) {
-    let sub = &setup.topology.subs[task.run.sub];
-    let Some(saved) = &task.saved else { return };
-    for (input, from) in sub.inputs.iter().enumerate() {
-        let InputFrom::Topic(topic) = from else { continue };
-        let ways = &setup.ways[*topic];
-        let name = ways.frames.as_deref().or(ways.plain.as_deref()).expect("a topic has a way");
-        let next = match saved.place(input) {
-            Some(Place::Offset(next)) => *next,
-            // Ended in an earlier run, it is not asked for any more.
-            Some(Place::Ended) => setup.known_end(name, task.partition).unwrap_or(0),
-            _ => continue,
-        };
-        // Of several tasks that read it the one that is behind counts.
-        let known = offsets.entry((name, task.partition)).or_insert(next);
-        *known = (*known).min(next);
-    }
 }
 
 /// Notes the figures of a task's stages.
