@@ -154,7 +154,7 @@ impl World {
             partitions: Some(partitions),
             replication: None,
             config: config.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            must_exist: false,
+            ..TopicSpec::default()
         };
         self.admin().ensure_topics(&[spec]).unwrap();
     }

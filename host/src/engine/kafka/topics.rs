@@ -11,8 +11,8 @@ use wasmill_pipeline::Pipeline;
 use wasmill_pipeline::plan::{Plan, TopicKind};
 
 use super::outbox::Ways;
-use super::setup;
 use super::units::{Component, Leader};
+use super::setup;
 use crate::engine::Error;
 use crate::engine::prepare::Prepared;
 use crate::engine::topology::{Topic, Topology};
@@ -70,9 +70,10 @@ pub(super) fn specs(
         replication: replication(&name),
         partitions: Some(partitions),
         config,
-        must_exist: false,
         name,
+        ..TopicSpec::default()
     };
+    let own = |name, partitions, config| TopicSpec { own: true, ..spec(name, partitions, config) };
     let mut specs = Vec::new();
     for (topic, ways) in topology.topics.iter().zip(ways) {
         if let Some(name) = &ways.plain {
@@ -83,19 +84,21 @@ pub(super) fn specs(
             }
             let mut spec = spec(name.clone(), topic.partitions, config);
             spec.must_exist = topic.external && declared.is_none();
+            // Whoever writes it decides that.
+            spec.any_replication = topic.external;
             specs.push(spec);
         }
         if let Some(name) = &ways.frames {
-            specs.push(spec(name.clone(), topic.partitions, kept()));
+            specs.push(own(name.clone(), topic.partitions, kept()));
         }
     }
     for sub in 0..topology.subs.len() {
         let of = &topology.subs[sub];
-        specs.push(spec(setup::changelog(group, of.id), of.partitions, kept()));
+        specs.push(own(setup::changelog(group, of.id), of.partitions, kept()));
     }
     for component in components {
         if let Leader::Assignment(name) = &component.leader {
-            specs.push(spec(name.clone(), component.partitions, BTreeMap::new()));
+            specs.push(own(name.clone(), component.partitions, BTreeMap::new()));
         }
     }
     specs
