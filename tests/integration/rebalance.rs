@@ -208,7 +208,7 @@ fn state_of_tasks_that_have_moved_away_is_removed_and_that_of_open_tasks_never()
 fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
     let Some(world) = ledger::world("a_revocation") else { return };
     // Nothing is committed but when tasks are given up.
-    let set = ["--set", "engine.checkpoint-interval=1h"];
+    let set = ["--set", "engine.checkpoint-interval=10m"];
     let a = world.start("a", &set);
     let mut producer = ledger::producer(&world);
     ledger::send_numbers(&mut producer, 0..600);

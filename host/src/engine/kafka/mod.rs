@@ -85,7 +85,11 @@ pub(super) fn run(
             sink.name
         )));
     }
-    let settings = settings(kafka);
+    let mut settings = settings(kafka);
+    let interval_ms = prepared.pipeline.engine.checkpoint_interval_ms;
+    if let Some((name, ms)) = kafka.transaction_timeout(interval_ms) {
+        settings.producer.insert(name.to_owned(), ms.to_string());
+    }
     let admin = Admin::connect(&settings, TIMEOUT)?;
     let home = home::Home::open(&options.data_dir, &admin.cluster_id()?, &kafka.group)?;
     let plan = topics::with_rejects(&prepared.plan, &prepared.pipeline, &admin)?;

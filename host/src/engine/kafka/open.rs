@@ -15,7 +15,7 @@ use wasmill_core::store::{Cold, Nothing};
 use wasmill_core::task::Task;
 use wasmill_kafka::{Admin, Fetcher, Leaders, Progress, Source, read_to_end};
 use wasmill_pipeline::plan::{InputFrom, TopicKind};
-use wasmill_pipeline::{SourceKind, Start};
+use wasmill_pipeline::{Pipeline, SourceKind, Start};
 
 use super::apply::StateFile;
 use super::feed::{KafkaFeed, KafkaTopic, Shared};
@@ -34,8 +34,10 @@ use crate::store::State;
 const GROUP_BYTES: usize = 64 << 20;
 /// How long to wait for a state file that another worker of this process still has open.
 const CLOSING: Duration = Duration::from_secs(60);
-/// How long a restore waits when nothing comes: longer than a transaction may stay open.
+/// How long a reader waits at least when nothing comes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// How long Kafka may take to abort a transaction whose time is over.
+const ABORTING: Duration = Duration::from_secs(60);
 
 /// How long it is waited for who leads a topic.
 const LEADERS: Duration = Duration::from_secs(2);
@@ -48,6 +50,14 @@ pub(super) const PACK: &[u8] = b"pack";
 pub(super) const TASK: &[u8] = b"task";
 /// Or that a savepoint is being put into it.
 pub(super) const RESTORE: &[u8] = b"restore";
+
+/// How long a reader of a changelog waits when nothing comes: longer than a transaction of the
+/// pipeline may stay open.
+pub(super) fn patience(pipeline: &Pipeline) -> Duration {
+    let interval_ms = pipeline.engine.checkpoint_interval_ms;
+    let longest = pipeline.kafka.as_ref().map(|kafka| kafka.longest_transaction_ms(interval_ms));
+    PATIENCE.max(Duration::from_millis(longest.unwrap_or(0)) + ABORTING)
+}
 
 /// A task that is ready to run but for its topics, which its worker assigns.
 pub(super) struct OpenTask {
@@ -281,7 +291,7 @@ fn restore(
         partition,
         from: Some(from),
         group: &setup.group,
-        patience: PATIENCE,
+        patience: setup.patience,
     };
     let shown = setup.restore(changelog, partition, from, offsets.end);
     read_to_end(
@@ -409,7 +419,7 @@ fn last_saved(
     stop: &Arc<AtomicBool>,
 ) -> Result<Option<Saved>, Error> {
     let (mut saved, mut mark) = (None, None);
-    let (group, patience) = (setup.group.as_str(), PATIENCE);
+    let (group, patience) = (setup.group.as_str(), setup.patience);
     let source = Source { topic: changelog, partition, from, group, patience };
     read_to_end(
         &setup.admin,

@@ -32,6 +32,8 @@ pub(super) struct Setup<'a> {
     pub(super) exactly_once: bool,
     pub(super) strategy: Strategy,
     pub(super) interval: Duration,
+    /// How long a reader of a changelog waits when nothing comes.
+    pub(super) patience: Duration,
     /// How long state of tasks that are elsewhere is kept.
     pub(super) cleanup_delay: Duration,
     /// In how many other instances the state of a task has a copy.
@@ -105,6 +107,7 @@ impl<'a> Setup<'a> {
                 _ if super::failpoint::is_set() => Duration::ZERO,
                 ms => Duration::from_millis(ms),
             },
+            patience: super::open::patience(&prepared.pipeline),
             cleanup_delay: Duration::from_millis(
                 kafka.map_or(600_000, |k| k.state_cleanup_delay_ms),
             ),

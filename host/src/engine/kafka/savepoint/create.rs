@@ -14,7 +14,7 @@ use wasmill_log::Frame;
 use super::{Scene, pending};
 use crate::engine::Error;
 use crate::engine::feed::Place;
-use crate::engine::kafka::open::{LAST_RECORDS, PACK, PATIENCE, RESTORE, TASK, saved_of, whole};
+use crate::engine::kafka::open::{LAST_RECORDS, PACK, RESTORE, TASK, patience, saved_of, whole};
 use crate::engine::open::is_keyed;
 use crate::engine::prepare::Prepared;
 use crate::engine::task::Saved;
@@ -113,7 +113,7 @@ fn read(
     from: i64,
     each: impl FnMut(i64, Option<&[u8]>, Option<&[u8]>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (from, patience) = (Some(from), PATIENCE);
+    let (from, patience) = (Some(from), patience(&scene.prepared.pipeline));
     let source = Source { topic, partition, from, group: &scene.group, patience };
     // Nobody interrupts it: it ends with the process.
     let stop = Arc::new(AtomicBool::new(false));
