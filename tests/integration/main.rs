@@ -14,6 +14,7 @@ mod ledger;
 mod rebalance;
 mod retention;
 mod savepoint;
+mod shapes;
 mod starts;
 mod support;
 mod topics;

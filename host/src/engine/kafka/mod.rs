@@ -6,6 +6,7 @@
 //! not at all, and only while the group says that the task is this worker's (KIP-98, KIP-447).
 
 mod apply;
+mod control;
 mod failpoint;
 mod feed;
 mod group;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use wasmill_kafka::{Admin, Settings, Waker};
 
+use self::control::Control;
 use self::group::{Group, Seat};
 pub use self::lag::{PartitionLag, lag};
 use self::setup::Setup;
@@ -98,7 +100,14 @@ pub(super) fn run(
     let suffix = options.replay.as_ref().map_or("", |r| r.suffix.as_str());
     let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group, suffix);
     let specs = topics::specs(prepared, &topology, &components, &ways, &kafka.group);
+    let control = Control { admin: &admin, settings: &settings, group: &kafka.group };
+    let shape = topology.shape(&prepared.pipeline);
+    // Before anything is made or read.
+    let has_shape = control.check(&shape)?;
     admin.ensure_topics(&specs)?;
+    if !has_shape {
+        control.claim(&shape)?;
+    }
     let keyed = topology.subs.iter().map(|s| {
         s.stages.iter().filter(|i| is_keyed(prepared, **i)).count() * s.partitions as usize
     });

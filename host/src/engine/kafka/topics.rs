@@ -12,7 +12,7 @@ use wasmill_pipeline::plan::{Plan, TopicKind};
 
 use super::outbox::Ways;
 use super::units::{Component, Leader};
-use super::setup;
+use super::{control, setup};
 use crate::engine::Error;
 use crate::engine::prepare::Prepared;
 use crate::engine::topology::{Topic, Topology};
@@ -92,6 +92,8 @@ pub(super) fn specs(
             specs.push(own(name.clone(), topic.partitions, kept()));
         }
     }
+    let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    specs.push(own(control::topic(group), 1, compacted));
     for sub in 0..topology.subs.len() {
         let of = &topology.subs[sub];
         specs.push(own(setup::changelog(group, of.id), of.partitions, kept()));

@@ -14,6 +14,7 @@ use wasmill_log::Frame;
 use super::{Scene, pending};
 use crate::engine::Error;
 use crate::engine::feed::Place;
+use crate::engine::kafka::control::Control;
 use crate::engine::kafka::open::{LAST_RECORDS, PACK, RESTORE, TASK, patience, saved_of, whole};
 use crate::engine::open::is_keyed;
 use crate::engine::prepare::Prepared;
@@ -54,6 +55,8 @@ pub fn create(
             )));
         }
     }
+    let control = Control { admin: &scene.admin, settings: &scene.settings, group: &scene.group };
+    control.check(&scene.topology.shape(&prepared.pipeline))?;
     let mut tries = 1;
     loop {
         let draft = Draft::begin(folder, name)?;

@@ -14,7 +14,7 @@ use super::Scene;
 use crate::engine::Error;
 use crate::engine::feed::Place;
 use crate::engine::kafka::open::{PACK, RESTORE, TASK};
-use crate::engine::kafka::{TIMEOUT, topics};
+use crate::engine::kafka::{TIMEOUT, control, topics};
 use crate::engine::prepare::Prepared;
 use crate::engine::task::Saved;
 use crate::savepoint::{self, Manifest, Savepoint, Task};
@@ -130,22 +130,9 @@ fn own(scene: &Scene<'_>) -> Vec<Own> {
 /// The savepoint is of a pipeline of the same shape.
 fn compare(scene: &Scene<'_>, manifest: &Manifest) -> Result<(), Error> {
     let shape = scene.topology.shape(&scene.prepared.pipeline);
-    if shape == manifest.shape {
+    let Some(differs) = control::difference(&manifest.shape, &shape) else {
         return complete(scene, manifest);
-    }
-    let subs =
-        |shape: &serde_json::Value| shape["sub-topologies"].as_array().cloned().unwrap_or_default();
-    let (found, wanted) = (subs(&shape), subs(&manifest.shape));
-    let none = serde_json::Value::Null;
-    let differs = (0..found.len().max(wanted.len())).find_map(|i| {
-        let (found, wanted) = (found.get(i).unwrap_or(&none), wanted.get(i).unwrap_or(&none));
-        (found != wanted).then(|| {
-            format!("sub-topology {i} of the savepoint is {wanted}, of this pipeline {found}")
-        })
-    });
-    let differs = differs.unwrap_or_else(|| {
-        format!("it is of pipeline {}, this is {}", manifest.pipeline, scene.prepared.pipeline.name)
-    });
+    };
     Err(Error::Shape(format!(
         "savepoint {}: the pipeline has another shape: {differs}. Stages, what they read and the \
          partitions must be the same; plugins and their configuration may differ",
@@ -237,6 +224,10 @@ fn clear(
             writer.send(handle, partition, Some(RESTORE), &mark)?;
         }
     }
+    // From now on the group is of this shape, whichever it had before.
+    let shape = scene.topology.shape(&scene.prepared.pipeline);
+    let handle = writer.producer.topic(&control::topic(&scene.group))?;
+    writer.send(handle, 0, Some(control::SHAPE), &control::shape_record(&shape))?;
     let marks = writer.commit_tracked()?;
     let mut marks = marks.chunks(2);
     for topic in own {
