@@ -72,3 +72,32 @@ fn a_start_at_the_end_stays_where_it_was_though_no_record_was_read_yet() {
     second.end();
     assert_eq!(found, (10..30).collect::<Vec<_>>());
 }
+
+/// The policy counted when a task was opened only; offsets that went while it read ended the process.
+#[test]
+fn offsets_that_go_while_an_input_is_read_are_answered_by_its_policy() {
+    let Some(world) = World::new("offsets_that_go", FROM_NOW_ON) else { return };
+    world.make("in", 2, &[]);
+    let set = [
+        "--set",
+        "source.in.start=earliest",
+        "--set",
+        "source.in.lost-offsets=earliest",
+        "--set",
+        "kafka.consumer.session.timeout.ms=30000",
+    ];
+    let instance = world.start("a", &set);
+    world.produce("in", 2, numbers(0..10));
+    assert_eq!(wait_for(&world, 10).len(), 10);
+    instance.signal("STOP");
+    // Until nothing waits for an answer any more.
+    std::thread::sleep(Duration::from_millis(500));
+    world.produce("in", 2, numbers(10..30));
+    world.admin().delete_records("in", 0, 12).unwrap();
+    instance.signal("CONT");
+    let found = wait_for(&world, 23).len();
+    let said = instance.said();
+    assert!(said.contains("is gone; reading goes on"), "{said}");
+    assert_eq!(found, 23, "{said}");
+    instance.end();
+}

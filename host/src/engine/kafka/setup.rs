@@ -167,6 +167,24 @@ impl<'a> Setup<'a> {
         self.ways.iter().any(|ways| ways.frames.as_deref() == Some(topic))
     }
 
+    /// What a topic is to the pipeline.
+    pub(super) fn part_of(&self, topic: &str) -> Part {
+        if (0..self.topology.subs.len()).any(|sub| self.changelog(sub) == topic) {
+            return Part::Changelog;
+        }
+        if self.is_frames(topic) {
+            return Part::Frames;
+        }
+        let policy = |source: &Source| match &source.kind {
+            SourceKind::Topic { topic: read, lost_offsets, .. } => {
+                (read == topic).then_some(*lost_offsets)
+            }
+            _ => None,
+        };
+        let policy = self.prepared.pipeline.sources.iter().find_map(policy);
+        Part::Input(policy.unwrap_or(LostOffsets::Fail))
+    }
+
     /// The topic whose partitions stand for the units of a component.
     pub(super) fn leader(&self, component: usize) -> &str {
         leader(&self.components[component], &self.ways)
@@ -233,6 +251,17 @@ impl<'a> Setup<'a> {
         let (name, told) = (format!("{topic}/{partition}"), std::cell::Cell::new(Instant::now()));
         Restore { name, from, end, told, shown }
     }
+}
+
+/// What a topic is to the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A changelog of the pipeline's own.
+    Changelog,
+    /// One of those that the pipeline writes for nobody but itself.
+    Frames,
+    /// One that it reads, whatever its name, and what to do when an offset of it is gone.
+    Input(LostOffsets),
 }
 
 /// The changelog of a sub-topology.

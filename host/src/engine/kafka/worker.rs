@@ -40,7 +40,6 @@ use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
 use connect::Connecting;
 use lent::Lent;
-use rollback::passes;
 use steps::Waiting;
 
 /// How many pieces of work a task gets before it is the next one's turn.
@@ -381,7 +380,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
             let opened = match result {
                 Ok(opened) => opened,
-                Err(Error::Kafka(e)) if passes(&e) => {
+                Err(Error::Kafka(e)) if self.passes(&e) => {
                     tracing::warn!(worker = self.name, "opening a task is tried again: {e}");
                     std::thread::sleep(RETRY);
                     self.open(unit);
