@@ -19,6 +19,7 @@ pub mod savepoint;
 mod setup;
 mod shown;
 mod standby;
+mod state_file;
 mod topics;
 mod trim;
 mod units;

@@ -22,6 +22,7 @@ use super::feed::{KafkaFeed, KafkaTopic, Shared};
 use super::outbox::Outbox;
 use super::savepoint;
 use super::setup::Setup;
+use super::state_file;
 use super::units::Unit;
 use crate::engine::feed::{Lines, Place};
 use crate::engine::open::{is_keyed, open_stage};
@@ -271,8 +272,7 @@ fn restore(
     stop: &Arc<AtomicBool>,
 ) -> Result<(State, Option<Saved>), Error> {
     let offsets = admin.offsets(changelog, partition)?;
-    let mut state = State::open(&path, budget / 8)?;
-    let mut from = state.applied()? as i64;
+    let (mut state, mut from) = state_file::open(&path, budget / 8)?;
     if from > 0 && (from < offsets.start || from > offsets.end) {
         tracing::warn!(
             file = %path.display(),
@@ -280,7 +280,7 @@ fn restore(
              topic or too old, and is restored from the beginning",
             offsets.start, offsets.end
         );
-        state = anew(state, &path, budget)?;
+        state = state_file::anew(state, &path, budget / 8)?;
         from = 0;
     }
     let from = from.max(offsets.start);
@@ -312,14 +312,6 @@ fn restore(
         return Err(interrupted("restoring state"));
     }
     Ok((restoring.state, restoring.saved))
-}
-
-/// Removes a state file and makes an empty one.
-fn anew(state: State, path: &std::path::Path, budget: usize) -> Result<State, Error> {
-    drop(state);
-    std::fs::remove_file(path)
-        .map_err(|e| Error::Shape(format!("{}: can't be removed: {e}", path.display())))?;
-    Ok(State::open(path, budget / 8)?)
 }
 
 struct Restoring {

@@ -1,7 +1,6 @@
 //! One copy of a task's state that follows its changelog. Invariant: its file holds whole commits
 //! only, and says in the same transaction which record of the changelog to go on with.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use crate::admin::{figures, status};
 use crate::engine::Error;
 use crate::engine::kafka::open::{PACK, RESTORE, TASK};
 use crate::engine::kafka::setup::Setup;
+use crate::engine::kafka::state_file;
 use crate::store::State;
 
 /// How long commits wait at most before they are applied.
@@ -73,10 +73,9 @@ impl Follower {
         let Some(token) = setup.open_files.try_take(&name) else { return Ok(None) };
         let path = setup.data_dir.join(format!("state/{name}.redb"));
         if anew.is_some() {
-            remove(&path)?;
+            state_file::remove(&path)?;
         }
-        let state = State::open(&path, setup.budget / 8)?;
-        let applied = i64::try_from(state.applied()?).unwrap_or(i64::MAX);
+        let (state, applied) = state_file::open(&path, setup.budget / 8)?;
         let from = anew.unwrap_or(applied);
         let changelog = setup.changelog(task.sub);
         let reading = fetcher.assign(&changelog, task.partition, from)?;
@@ -152,15 +151,6 @@ impl Follower {
             self.applied = offset;
         }
         Ok(())
-    }
-}
-
-fn remove(path: &PathBuf) -> Result<(), Error> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Shape(format!("{}: can't be removed: {e}", path.display())))
-        }
-        _ => Ok(()),
     }
 }
 
