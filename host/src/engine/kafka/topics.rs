@@ -106,6 +106,32 @@ pub(super) fn specs(
     specs
 }
 
+/// What to say of an input that has got partitions since the run began.
+pub(super) fn grown(topic: &str, now: u32, then: u32) -> Error {
+    Error::Shape(format!(
+        "topic {topic} has {now} partitions now, and had {then} when this run began: what is in the new \
+         ones would not be read. Keys are placed by the number of partitions, and with them state, so \
+         that a group can't go on with another number: say the new one in the pipeline file \
+         (topic.{topic}.partitions, or engine.partitions), and run it in another group: --set \
+         kafka.group=NAME"
+    ))
+}
+
+/// Looks whether any input from outside has got partitions since the run began.
+pub(super) fn look_for_growth(
+    admin: &Admin,
+    topology: &Topology,
+    ways: &[Ways],
+) -> Result<(), Error> {
+    let inputs = topology.topics.iter().zip(ways).filter(|(topic, _)| topic.external);
+    for (topic, name) in inputs.filter_map(|(topic, ways)| Some((topic, ways.plain.as_deref()?))) {
+        if let Some(now) = admin.partitions(name)?.filter(|now| *now > topic.partitions) {
+            return Err(grown(name, now, topic.partitions));
+        }
+    }
+    Ok(())
+}
+
 /// The configuration of a topic that the pipeline itself cleans up.
 fn kept() -> BTreeMap<String, String> {
     [
