@@ -1,7 +1,7 @@
 //! `wasmill run`: runs a pipeline on this machine.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,8 @@ pub struct Args {
     /// Where topics and state are kept [default: .wasmill/NAME, NAME being the pipeline's]
     #[arg(long, value_name = "DIR", env = data_dir::VARIABLE)]
     data_dir: Option<PathBuf>,
-    /// Begin anew: remove all topics and all state that are in the data directory first
+    /// Begin anew: remove all topics and all state that are in the data directory first; on Kafka that
+    /// is the state of this instance, which is restored: another kafka.group begins anew there
     #[arg(long)]
     fresh: bool,
     /// Worker threads [default: what the pipeline file says, or one a core]
@@ -56,6 +57,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(|| PathBuf::from(data_dir::ROOT).join(&prepared.pipeline.name));
     if args.fresh {
         data_dir::clear(&data_dir)?;
+        if let Some(kafka) = &prepared.pipeline.kafka {
+            fresh_on_kafka(&data_dir, &kafka.group)?;
+        }
     }
     if args.data_dir.is_none() && data_dir.join("log/COMMIT").exists() {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
@@ -67,6 +71,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         eprint!("{}", report.table());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the state of an instance on Kafka, and says what stays.
+fn fresh_on_kafka(data_dir: &Path, group: &str) -> anyhow::Result<()> {
+    if engine::kafka::clear(data_dir)? {
+        eprintln!("fresh: the state in {} is removed", data_dir.display());
+    }
+    eprintln!(
+        "fresh: on Kafka group {group} keeps its offsets, state and topics, and goes on from there; to \
+         begin anew, run the pipeline in another group: --set kafka.group=NAME"
+    );
+    Ok(())
 }
 
 /// Answers questions about a run with these options until the result is dropped.

@@ -32,6 +32,7 @@ use wasmill_kafka::{Admin, Settings, Waker};
 
 use self::control::Control;
 use self::group::{Group, Seat};
+pub use self::home::clear;
 pub use self::lag::{PartitionLag, lag};
 use self::setup::Setup;
 use self::worker::Worker;
@@ -261,5 +262,6 @@ fn report(setup: &Setup<'_>, elapsed: Duration, first: Option<Duration>, complet
         epoch: commits,
         complete,
         was_complete: complete && records == 0 && commits == 0,
+        again: "run it in another group: --set kafka.group=NAME",
     }
 }
