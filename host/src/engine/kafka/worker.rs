@@ -54,6 +54,8 @@ const WAITING_BYTES: usize = 16 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long after the last commit a task that waits for one gets it.
 const HELD: Duration = Duration::from_millis(10);
+/// How long taking a transaction back may take at the end.
+const LAST: Duration = Duration::from_secs(3);
 /// How long to wait before a producer is made anew after it was of no use any more.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -186,10 +188,16 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         if let Some(producer) = self.producer.as_mut().filter(|producer| producer.is_open()) {
             // Whoever takes the partitions would wait for the transaction to time out.
+            producer.set_timeout(LAST);
             let _ = producer.abort();
         }
         self.units.clear();
         result
+    }
+
+    /// Whether the run is over, however.
+    fn is_ending(&self) -> bool {
+        self.setup.ending.load(Ordering::Relaxed)
     }
 
     /// Has everything applied to the state files, so that the next start need not read it again from
@@ -205,9 +213,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
 
     fn run(&mut self) -> Result<(), Error> {
         loop {
-            if self.setup.ending.load(Ordering::Relaxed) {
+            if self.is_ending() {
                 let failed = lock(&self.setup.error).is_some();
-                return if failed { Ok(()) } else { self.commit() };
+                return if failed { Ok(()) } else { self.commit_last() };
             }
             let result = self.round();
             self.recover(result)?;

@@ -114,6 +114,8 @@ impl<'env> Worker<'_, 'env> {
                 Ok(())
             }
             Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
+            // There is no time to do it again.
+            Err(why) if self.is_ending() => Err(Error::Commit(why)),
             Err(why) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
                 self.distrusted |= matches!(why, CommitError::Undelivered { .. });
@@ -143,7 +145,7 @@ impl<'env> Worker<'_, 'env> {
     /// Drops what can't be committed, as there is no membership to check it against.
     pub(super) fn expelled(&mut self, why: &NotAMember) -> Result<(), Error> {
         tracing::warn!(worker = self.name, "what was not committed is dropped: {why}");
-        self.roll_back()
+        if self.is_ending() { Ok(()) } else { self.roll_back() }
     }
 
     /// Has what was committed applied, and what it makes needless dropped.

@@ -34,6 +34,20 @@ impl Worker<'_, '_> {
         }
     }
 
+    /// Commits for the last time. What can't be committed any more is done again by whoever has the
+    /// tasks next.
+    pub(super) fn commit_last(&mut self) -> Result<(), Error> {
+        match self.commit() {
+            Err(Error::Commit(why))
+                if !matches!(why, CommitError::Refused { .. } | CommitError::Undecided { .. }) =>
+            {
+                tracing::warn!(worker = self.name, "the last commit has failed: {why}");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     /// Whether work is done again from the last commit after an error.
     pub(super) fn passes(&self, error: &wasmill_kafka::Error) -> bool {
         passes(error, |topic| self.setup.part_of(topic))
@@ -61,6 +75,9 @@ impl Worker<'_, '_> {
             if let Assigned::Opening { stop, .. } = assigned {
                 stop.store(true, Ordering::Relaxed);
             }
+        }
+        if self.is_ending() {
+            return Ok(());
         }
         self.abort()?;
         self.read = Arc::default();
