@@ -15,6 +15,7 @@ mod janitor;
 mod lag;
 mod open;
 mod outbox;
+mod restores;
 pub mod savepoint;
 mod setup;
 mod shown;

@@ -271,6 +271,7 @@ fn restore(
     budget: usize,
     stop: &Arc<AtomicBool>,
 ) -> Result<(State, Option<Saved>), Error> {
+    let _place = setup.restores.begin(stop).ok_or_else(|| interrupted("restoring state"))?;
     let offsets = admin.offsets(changelog, partition)?;
     let (mut state, mut from) = state_file::open(&path, budget / 8)?;
     if from > 0 && (from < offsets.start || from > offsets.end) {

@@ -12,6 +12,7 @@ use wasmill_pipeline::{LostOffsets, Source, SourceKind};
 
 use super::open::OpenFiles;
 use super::outbox::Ways;
+use super::restores::Restores;
 use super::units::{Component, Leader, Unit};
 use crate::admin::figures::{self, Figures};
 use crate::admin::status;
@@ -52,6 +53,7 @@ pub(super) struct Setup<'a> {
     pub(super) share: AtomicUsize,
     pub(super) admin: Admin,
     pub(super) open_files: OpenFiles,
+    pub(super) restores: Restores,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Arc<AtomicBool>,
     /// Whether the run is over, however: workers commit and leave.
@@ -122,6 +124,7 @@ impl<'a> Setup<'a> {
             share: AtomicUsize::new(budget),
             admin,
             open_files: OpenFiles::default(),
+            restores: Restores::default(),
             progress: options.progress.clone(),
             stop: options.stop.clone(),
             ending: AtomicBool::new(false),

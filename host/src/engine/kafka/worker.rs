@@ -329,7 +329,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     self.tell();
                     for unit in units {
                         shown::assigned(self.setup, unit);
-                        self.open(unit);
+                        self.open(unit, Duration::ZERO);
                     }
                     self.stand();
                 }
@@ -362,14 +362,15 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
     }
 
-    /// Opens a unit's tasks in the background.
-    fn open(&mut self, unit: Unit) {
+    /// Opens a unit's tasks in the background, after a while.
+    fn open(&mut self, unit: Unit, after: Duration) {
         self.openings += 1;
         let (number, stop) = (self.openings, Arc::new(AtomicBool::new(false)));
         self.units.insert(unit, Assigned::Opening { stop: stop.clone(), number });
         let (setup, sender, waker) = (self.setup, self.opened.0.clone(), self.waker.clone());
         let leaders = self.fetcher.leaders();
         self.scope.spawn(move || {
+            std::thread::sleep(after);
             let result = open::unit(setup, unit, &stop);
             result.iter().for_each(|tasks| open::find_leaders(tasks, &leaders));
             // Nobody listens any more when the worker has stopped.
@@ -390,8 +391,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 Ok(opened) => opened,
                 Err(Error::Kafka(e)) if self.passes(&e) => {
                     tracing::warn!(worker = self.name, "opening a task is tried again: {e}");
-                    std::thread::sleep(RETRY);
-                    self.open(unit);
+                    self.open(unit, RETRY);
                     continue;
                 }
                 Err(e) => return Err(e),

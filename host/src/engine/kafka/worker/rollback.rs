@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmill_kafka::CommitError;
 use wasmill_pipeline::LostOffsets;
@@ -82,7 +82,7 @@ impl Worker<'_, '_> {
         self.abort()?;
         self.read = Arc::default();
         for unit in units {
-            self.open(unit);
+            self.open(unit, Duration::ZERO);
         }
         self.last_commit = Instant::now();
         Ok(())
