@@ -6,6 +6,7 @@
 //! not at all, and only while the group says that the task is this worker's (KIP-98, KIP-447).
 
 mod apply;
+mod changelog;
 mod control;
 mod failpoint;
 mod feed;

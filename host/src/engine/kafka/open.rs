@@ -18,6 +18,7 @@ use wasmill_pipeline::plan::{InputFrom, TopicKind};
 use wasmill_pipeline::{Pipeline, SourceKind, Start};
 
 use super::apply::StateFile;
+use super::changelog::{self, Kind, NoChangelog, Packs, Read, Reader, foreign};
 use super::feed::{KafkaFeed, KafkaTopic, Shared};
 use super::outbox::Outbox;
 use super::savepoint;
@@ -27,7 +28,7 @@ use super::units::Unit;
 use crate::engine::feed::{Lines, Place};
 use crate::engine::open::{is_keyed, open_stage};
 use crate::engine::task::{Input, Run, Saved};
-use crate::engine::worker::lock;
+use crate::engine::worker::{lock, now_ms};
 use crate::engine::{Error, Until};
 use crate::store::State;
 
@@ -45,12 +46,6 @@ const LEADERS: Duration = Duration::from_secs(2);
 
 /// How many of the last records of a changelog are looked through for where a task stands.
 pub(super) const LAST_RECORDS: i64 = 1_000;
-
-/// What a record of a changelog is: changes, or where the task stands.
-pub(super) const PACK: &[u8] = b"pack";
-pub(super) const TASK: &[u8] = b"task";
-/// Or that a savepoint is being put into it.
-pub(super) const RESTORE: &[u8] = b"restore";
 
 /// How long a reader of a changelog waits when nothing comes: longer than a transaction of the
 /// pipeline may stay open.
@@ -74,6 +69,8 @@ pub(super) struct OpenTask {
     /// Whether an input begins where its topic ended just now: that must be committed before anything
     /// is read, or what comes in between is lost when the task is opened again and finds another end.
     pub(super) held: bool,
+    /// What its records in the changelog bear; none in transactions.
+    pub(super) stamp: Option<u64>,
 }
 
 /// How an input begins.
@@ -183,13 +180,13 @@ fn task(
     let keyed = of.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
     let token = setup.open_files.take(&name, stop)?;
     let budget = setup.budget;
-    let changelog = setup.changelog(sub);
-    let (file, saved) = if keyed > 0 {
+    let topic = setup.changelog(sub);
+    let (file, Stood { saved, reader }) = if keyed > 0 {
         let path = setup.data_dir.join(format!("state/{name}.redb"));
-        let (state, saved) = restore(setup, admin, &changelog, partition, path, budget, stop)?;
-        (Some(Arc::new(StateFile::new(state, token))), saved)
+        let (state, stood) = restore(setup, admin, &topic, partition, path, budget, stop)?;
+        (Some(Arc::new(StateFile::new(state, token))), stood)
     } else {
-        (None, last_saved(setup, &changelog, partition, None, stop)?)
+        (None, last_saved(setup, &topic, partition, None, stop)?)
     };
     let cold: Arc<dyn Cold> = match &file {
         Some(file) => Arc::new(file.state.clone()),
@@ -226,7 +223,8 @@ fn task(
     };
     let begun = inputs.iter().map(begun).collect();
     let held = inputs.iter().any(|begin| matches!(begin, Begin::Topic { at_end: true, .. }));
-    Ok(OpenTask { run, file, partition, saved, inputs, begun, held })
+    let stamp = (!setup.exactly_once).then(|| changelog::stamp(&reader, now_ms()));
+    Ok(OpenTask { run, file, partition, saved, inputs, begun, held, stamp })
 }
 
 /// What of a stage's memory is for its keys: the rest is for the cache of the state file.
@@ -270,7 +268,7 @@ fn restore(
     path: PathBuf,
     budget: usize,
     stop: &Arc<AtomicBool>,
-) -> Result<(State, Option<Saved>), Error> {
+) -> Result<(State, Stood), Error> {
     let _place = setup.restores.begin(stop).ok_or_else(|| interrupted("restoring state"))?;
     let offsets = admin.offsets(changelog, partition)?;
     let (mut state, mut from) = state_file::open(&path, budget / 8)?;
@@ -285,8 +283,8 @@ fn restore(
         from = 0;
     }
     let from = from.max(offsets.start);
-    let mut restoring =
-        Restoring { state, from, packs: Vec::new(), bytes: 0, saved: None, task: None, mark: None };
+    let (packs, stood) = (Packs::default(), Stood::default());
+    let mut restoring = Restoring { state, from, packs, stood, task: None, mark: None };
     let source = Source {
         topic: changelog,
         partition,
@@ -312,16 +310,22 @@ fn restore(
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted("restoring state"));
     }
-    Ok((restoring.state, restoring.saved))
+    Ok((restoring.state, restoring.stood))
+}
+
+/// Where a task stands by its changelog, and what else was read of that.
+#[derive(Default)]
+struct Stood {
+    saved: Option<Saved>,
+    reader: Reader,
 }
 
 struct Restoring {
     state: State,
     /// Where reading went on.
     from: i64,
-    packs: Vec<Vec<u8>>,
-    bytes: usize,
-    saved: Option<Saved>,
+    packs: Packs,
+    stood: Stood,
     /// The offset of the last record that says where the task stands.
     task: Option<i64>,
     /// The savepoint whose restore is not done yet by what was read.
@@ -337,46 +341,31 @@ impl Restoring {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
     ) -> Result<(), Error> {
-        match (key, value) {
-            (Some(PACK), Some(pack)) => {
-                self.bytes += pack.len();
-                self.packs.push(pack.to_vec());
-            }
-            (Some(TASK), Some(task)) => {
-                self.saved = Some(saved_of(changelog, partition, offset, task)?);
-                self.task = Some(offset);
+        let read = self.stood.reader.take(key, value);
+        let read = read.map_err(|NoChangelog| foreign(changelog, partition, offset))?;
+        let Some(read) = read else { return Ok(()) };
+        self.packs.take(&read);
+        match read.kind {
+            Kind::Pack => return Ok(()),
+            Kind::Task => {
+                self.stood.saved = Some(saved_of(changelog, partition, offset, read.value)?);
                 self.mark = None;
-                // A commit ends here: only whole ones are applied.
-                if self.bytes >= GROUP_BYTES {
-                    self.flush()?;
-                }
             }
             // Reading goes on with the last of them, so that it is seen as long as it counts.
-            (Some(RESTORE), Some(mark)) => {
-                self.mark = savepoint::pending(mark);
-                self.task = Some(offset);
-                if self.bytes >= GROUP_BYTES {
-                    self.flush()?;
-                }
-            }
-            _ => {
-                return Err(Error::Shape(format!(
-                    "topic {changelog} partition {partition} offset {offset}: this is no record of a \
-                     changelog; nothing else may write to this topic"
-                )));
-            }
+            Kind::Restore => self.mark = savepoint::pending(read.value),
         }
-        Ok(())
+        self.task = Some(offset);
+        // A commit ends here: only whole ones are applied.
+        if self.packs.bytes() >= GROUP_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Applies what was read. Reading goes on with the record that says where the task stands.
     fn flush(&mut self) -> Result<(), Error> {
         let Some(task) = self.task else { return Ok(()) };
-        if task > self.from || !self.packs.is_empty() {
-            self.state.apply(self.packs.iter().map(Vec::as_slice), task.unsigned_abs())?;
+        let packs = self.packs.whole();
+        if task > self.from || !packs.is_empty() {
+            self.state.apply(packs.iter().map(Vec::as_slice), task.unsigned_abs())?;
         }
-        self.packs.clear();
-        self.bytes = 0;
         Ok(())
     }
 }
@@ -395,8 +384,8 @@ pub(super) fn has_ended(
         let offsets = setup.admin.offsets(&changelog, unit.partition)?;
         // Behind the last commit there are at most aborted ones.
         let from = offsets.start.max(offsets.end - LAST_RECORDS);
-        let saved = last_saved(setup, &changelog, unit.partition, Some(from), stop)?;
-        if !saved.is_some_and(|saved| saved.is_ended()) {
+        let stood = last_saved(setup, &changelog, unit.partition, Some(from), stop)?;
+        if !stood.saved.is_some_and(|saved| saved.is_ended()) {
             return Ok(false);
         }
     }
@@ -410,8 +399,8 @@ fn last_saved(
     partition: u32,
     from: Option<i64>,
     stop: &Arc<AtomicBool>,
-) -> Result<Option<Saved>, Error> {
-    let (mut saved, mut mark) = (None, None);
+) -> Result<Stood, Error> {
+    let (mut stood, mut mark) = (Stood::default(), None);
     let (group, patience) = (setup.group.as_str(), setup.patience);
     let source = Source { topic: changelog, partition, from, group, patience };
     read_to_end(
@@ -420,13 +409,15 @@ fn last_saved(
         stop,
         |_: Progress| {},
         |offset, key, value| {
-            match (key, value) {
-                (Some(TASK), Some(task)) => {
-                    saved = Some(saved_of(changelog, partition, offset, task)?);
+            let read = stood.reader.take(key, value);
+            let read = read.map_err(|NoChangelog| foreign(changelog, partition, offset))?;
+            match read {
+                Some(Read { kind: Kind::Task, value, .. }) => {
+                    stood.saved = Some(saved_of(changelog, partition, offset, value)?);
                     mark = None;
                 }
-                (Some(RESTORE), Some(value)) => mark = savepoint::pending(value),
-                _ => {}
+                Some(Read { kind: Kind::Restore, value, .. }) => mark = savepoint::pending(value),
+                Some(Read { kind: Kind::Pack, .. }) | None => {}
             }
             Ok::<(), Error>(())
         },
@@ -435,7 +426,7 @@ fn last_saved(
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted("reading where a task stands"));
     }
-    Ok(saved)
+    Ok(stood)
 }
 
 fn begin(

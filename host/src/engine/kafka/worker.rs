@@ -76,6 +76,8 @@ struct Live {
     begun: Vec<Option<i64>>,
     /// Whether it waits for a commit that says where its inputs begin before it reads any of them.
     held: bool,
+    /// What its records in the changelog bear.
+    stamp: Option<u64>,
     trim: Trim,
     shown: figures::Task,
 }
@@ -399,12 +401,14 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut opened = opened;
             open::attach(&mut opened, &self.fetcher)?;
             let mut tasks = Vec::new();
-            for OpenTask { mut run, file, partition, saved, begun, held, .. } in opened {
+            for OpenTask { mut run, file, partition, saved, begun, held, stamp, .. } in opened {
                 run.progress = self.read.clone();
                 run.task.set_budget(open::keys_of(self.share));
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
-                // Where it begins is to be committed, if nothing else is.
-                let (epoch, touched, applied) = (1, held, 0);
+                // Where it begins is to be committed, if nothing else is; and others are to see that
+                // it has a new owner.
+                let touched = held || (stamp.is_some() && !run.ended);
+                let (epoch, applied) = (1, 0);
                 let trim = Trim::new(saved.as_ref().map_or(0, Saved::logged));
                 let shown = shown::list(self.setup, &run, &self.shown);
                 tasks.push(Live {
@@ -417,6 +421,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     saved,
                     begun,
                     held,
+                    stamp,
                     trim,
                     shown,
                 });

@@ -17,9 +17,9 @@ use super::{Assigned, Live, Worker, begin};
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
 use crate::engine::kafka::apply::{Job, Message};
+use crate::engine::kafka::changelog::Kind;
 use crate::engine::kafka::failpoint;
 use crate::engine::kafka::janitor::Needless;
-use crate::engine::kafka::open::{PACK, TASK};
 use crate::engine::kafka::outbox::Handles;
 use crate::engine::kafka::setup::Setup;
 use crate::engine::kafka::units::Unit;
@@ -193,12 +193,13 @@ impl<'env> Cut<'env> {
     ) -> Result<(), Error> {
         for frozen in &mut self.frozen {
             let (topic, partition) = (changelogs[frozen.sub], frozen.unit.partition);
+            let (pack_key, task_key) = (Kind::Pack.key(frozen.stamp), Kind::Task.key(frozen.stamp));
             for pack in &frozen.packs {
-                let (key, value) = (Some(PACK), Some(pack.as_slice()));
+                let (key, value) = (Some(pack_key.as_slice()), Some(pack.as_slice()));
                 producer
                     .send(Record { topic, partition, key, value, timestamp: None }, NO_HEADERS)?;
             }
-            let (key, value) = (Some(TASK), Some(frozen.saved.as_slice()));
+            let (key, value) = (Some(task_key.as_slice()), Some(frozen.saved.as_slice()));
             let record = Record { topic, partition, key, value, timestamp: None };
             frozen.ticket = Some(producer.send_tracked(record, NO_HEADERS)?);
         }
@@ -220,6 +221,8 @@ struct Frozen {
     sub: usize,
     epoch: u64,
     packs: Vec<Vec<u8>>,
+    /// What its records bear.
+    stamp: Option<u64>,
     /// Where it stands.
     saved: Vec<u8>,
     /// Of the record that says so, once it is sent.
@@ -246,6 +249,7 @@ fn freeze(
         sub: task.run.sub,
         epoch: task.epoch,
         packs: changes.pack(PACK_BYTES),
+        stamp: task.stamp,
         saved: serde_json::to_vec(&saved).expect("where a task stands is plain data"),
         ticket: None,
     };
