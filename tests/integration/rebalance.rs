@@ -241,3 +241,23 @@ fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
     b.end();
     ledger::assert_exact(&world.topic("out"), 601);
 }
+
+/// It waited for the brokers for as long as these were gone, whatever it was told.
+#[test]
+fn an_instance_that_is_told_to_end_while_no_broker_answers_ends() {
+    let Some(mut world) = ledger::world("told_to_end") else { return };
+    let mut instance = world.start("a", &[]);
+    let feed = Feed::start(&world, 2_000);
+    ledger::wait_for_more(&world);
+    // The last of them are not committed yet.
+    let total = feed.end();
+    world.cluster.suspend(0).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    instance.signal("TERM");
+    instance.wait_end(Duration::from_secs(60));
+    world.cluster.resume(0).unwrap();
+    // What it had not committed is done by the next one.
+    let next = world.start("a", &[]);
+    ledger::assert_exact(&ledger::wait_for(&world, total), total);
+    next.end();
+}

@@ -16,6 +16,9 @@ use wasmill::source::What;
 
 use super::{data_dir, pipeline};
 
+/// How long a process on Kafka that was told to end may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Runs a pipeline: to the end of its inputs, or until it is interrupted
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -106,11 +109,14 @@ pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Rep
     let data_dir = &options.data_dir;
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
-    let stop = options.stop.clone();
+    let (stop, on_kafka) = (options.stop.clone(), prepared.pipeline.kafka.is_some());
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {
             // A second one does not wait for the checkpoint: nothing is lost, it is done again.
             std::process::exit(130);
+        }
+        if on_kafka {
+            std::thread::spawn(give_up);
         }
     })
     .context("the handler of interruptions can't be set")?;
@@ -120,6 +126,17 @@ pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Rep
     let result = engine::run(prepared, &options);
     bar.stop();
     Ok(result?)
+}
+
+/// Ends a process that was told to end and does not, as calls to brokers that are gone may not return
+/// before these are back, whatever their timeout. Nothing is lost: it is done again.
+fn give_up() {
+    std::thread::sleep(PATIENCE);
+    eprintln!(
+        "error: the last commit is not done after {PATIENCE:?}, as Kafka does not answer; what it did not \
+         have is done again by whoever has the tasks next"
+    );
+    std::process::exit(1);
 }
 
 /// How much there is to read, when all sources are plain files.
