@@ -247,6 +247,7 @@ fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
 fn an_instance_that_is_told_to_end_while_no_broker_answers_ends() {
     let Some(mut world) = ledger::world("told_to_end") else { return };
     let mut instance = world.start("a", &[]);
+    instance.wait_tasks(6);
     let feed = Feed::start(&world, 2_000);
     ledger::wait_for_more(&world);
     // The last of them are not committed yet.
