@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use wasmill_kafka::{Batch, Fetcher, Limit, NO_HEADERS, Producer, Record as Sent, Waker};
 
 use crate::support::{self, Record, root, stdout_of};
-use crate::world::World;
+use crate::world::{TIMEOUT, World};
 
 /// A generated access log, and a pipeline with a repartition by user that reads it from a file.
 fn from_file(test: &str) -> Option<World> {
@@ -273,4 +274,61 @@ fn sinks_that_kafka_can_not_keep_exact_are_refused() {
     world.produce("lines", 2, lines(10));
     let error = error_of(&world.wasmill("run", "data", &[]));
     assert!(error.contains("sink.out") && error.contains("topic"), "{error}");
+}
+
+/// Records of a changelog: key, value.
+type Raw = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The records of a partition, and where each is.
+fn raw(world: &World, topic: &str, partition: u32) -> Raw {
+    let range = world.admin().offsets(topic, partition).unwrap();
+    let waker = Waker::default();
+    let fetcher = Fetcher::new(&world.settings(), "test", &waker).unwrap();
+    let mut reading = fetcher.assign(topic, partition, range.start).unwrap();
+    let (mut batch, begun) = (Batch::new(false), Instant::now());
+    while reading.position() < range.end {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{topic}/{partition} can't be read");
+        let limit = Limit { records: usize::MAX, bytes: usize::MAX };
+        if reading.read(&mut batch, limit).unwrap() == 0 {
+            fetcher.wait(Duration::from_millis(20));
+        }
+    }
+    let bytes = |column: Option<&[u8]>| column.unwrap_or_default().to_vec();
+    (0..batch.len()).map(|i| (bytes(batch.keys.get(i)), bytes(batch.values.get(i)))).collect()
+}
+
+/// What a process without transactions that slept for long sends when it wakes up: old changes and
+/// where its tasks stood, behind what their new owner has written. The next restore took them.
+#[test]
+fn what_a_former_owner_sends_late_is_not_restored() {
+    let Some(world) = from_file("a_former_owner") else { return };
+    let set = [&MANY_COMMITS[..], &["--set", "kafka.guarantee=at-least-once"]].concat();
+    let mut command = world.command("run", "data", &set);
+    let died = command.env("WASMILL_CRASH_AT", "after-commit:3").output().unwrap();
+    assert!(!died.status.success());
+    let changelogs = ["visits-0-changelog", "visits-1-changelog"];
+    let admin = world.admin();
+    let partitions = changelogs.map(|topic| (topic, admin.partitions(topic).unwrap().unwrap()));
+    let partitions: Vec<(&str, u32)> =
+        partitions.into_iter().flat_map(|(topic, n)| (0..n).map(move |p| (topic, p))).collect();
+    let before: Vec<Raw> = partitions.iter().map(|(t, p)| raw(&world, t, *p)).collect();
+    assert!(before.iter().any(|records| !records.is_empty()), "the first has written something");
+    assert_eq!(world.run("data", &set)["complete"], true);
+    let sessions = world.topic("sessions").len();
+
+    let mut producer = Producer::at_least_once(&world.settings(), TIMEOUT).unwrap();
+    producer.begin().unwrap();
+    for ((topic, partition), records) in partitions.iter().zip(&before) {
+        let topic = producer.topic(topic).unwrap();
+        for (key, value) in records {
+            let (key, value) = (Some(key.as_slice()), Some(value.as_slice()));
+            let record = Sent { topic, partition: *partition, key, value, timestamp: None };
+            producer.send(record, NO_HEADERS).unwrap();
+        }
+    }
+    producer.commit_records().unwrap();
+    std::fs::remove_dir_all(world.path("data/state")).unwrap();
+    let again = world.run("data", &set);
+    assert_eq!((&again["was_complete"], &again["records"]), (&json!(true), &json!(0)));
+    assert_eq!(world.topic("sessions").len(), sessions);
 }

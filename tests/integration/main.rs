@@ -17,6 +17,8 @@ mod progress;
 mod rebalance;
 mod retention;
 mod savepoint;
+mod shapes;
+mod starts;
 mod support;
 mod topics;
 mod weblog;

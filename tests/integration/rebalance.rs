@@ -208,7 +208,7 @@ fn state_of_tasks_that_have_moved_away_is_removed_and_that_of_open_tasks_never()
 fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
     let Some(world) = ledger::world("a_revocation") else { return };
     // Nothing is committed but when tasks are given up.
-    let set = ["--set", "engine.checkpoint-interval=1h"];
+    let set = ["--set", "engine.checkpoint-interval=10m"];
     let a = world.start("a", &set);
     let mut producer = ledger::producer(&world);
     ledger::send_numbers(&mut producer, 0..600);
@@ -240,4 +240,25 @@ fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
     b.wait("everything", |status| tasks(status).len() == 6);
     b.end();
     ledger::assert_exact(&world.topic("out"), 601);
+}
+
+/// It waited for the brokers for as long as these were gone, whatever it was told.
+#[test]
+fn an_instance_that_is_told_to_end_while_no_broker_answers_ends() {
+    let Some(mut world) = ledger::world("told_to_end") else { return };
+    let mut instance = world.start("a", &[]);
+    instance.wait_tasks(6);
+    let feed = Feed::start(&world, 2_000);
+    ledger::wait_for_more(&world);
+    // The last of them are not committed yet.
+    let total = feed.end();
+    world.cluster.suspend(0).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    instance.signal("TERM");
+    instance.wait_end(Duration::from_secs(60));
+    world.cluster.resume(0).unwrap();
+    // What it had not committed is done by the next one.
+    let next = world.start("a", &[]);
+    ledger::assert_exact(&ledger::wait_for(&world, total), total);
+    next.end();
 }

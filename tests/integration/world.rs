@@ -154,7 +154,7 @@ impl World {
             partitions: Some(partitions),
             replication: None,
             config: config.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            must_exist: false,
+            ..TopicSpec::default()
         };
         self.admin().ensure_topics(&[spec]).unwrap();
     }
@@ -265,15 +265,20 @@ impl Instance {
     /// Has it end in good order (SIGINT).
     pub fn end(mut self) {
         self.signal("INT");
-        let begun = Instant::now();
-        let status: ExitStatus = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.said());
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let status = self.wait_end(PATIENCE);
         assert!(status.success(), "{status}: {}", self.said());
+    }
+
+    /// Waits until it has ended.
+    pub fn wait_end(&mut self, patience: Duration) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < patience, "it does not end: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

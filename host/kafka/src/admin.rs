@@ -16,6 +16,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::types::RDKafkaErrorCode;
 
 pub use self::group::GroupMember;
@@ -118,13 +119,27 @@ impl Admin {
 
     /// For each partition of a topic whether it has a leader.
     fn leaders(&self, topic: &str) -> Result<Option<Vec<bool>>, Error> {
+        self.each_partition(topic, |partition| partition.leader() >= 0)
+    }
+
+    /// For each partition of a topic how many replicas it has.
+    fn replicas(&self, topic: &str) -> Result<Option<Vec<usize>>, Error> {
+        self.each_partition(topic, |partition| partition.replicas().len())
+    }
+
+    /// Something of each partition of a topic; none when there is no such topic.
+    fn each_partition<T>(
+        &self,
+        topic: &str,
+        what: impl Fn(&MetadataPartition) -> T,
+    ) -> Result<Option<Vec<T>>, Error> {
         self.again(|left| {
             let error = |e| self.failed(&format!("looking at topic {topic}"), &e);
             let metadata = self.uncommitted.fetch_metadata(Some(topic), left).map_err(error)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             let Some(found) = found else { return Ok(None) };
             match found.error().map(RDKafkaErrorCode::from) {
-                None => Ok(Some(found.partitions().iter().map(|p| p.leader() >= 0).collect())),
+                None => Ok(Some(found.partitions().iter().map(&what).collect())),
                 Some(
                     RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
                 ) => Ok(None),
@@ -223,18 +238,18 @@ impl Admin {
         let mut missing = Vec::new();
         let mut wrong = Vec::new();
         for spec in specs {
-            match self.partitions(&spec.name)? {
+            match self.replicas(&spec.name)? {
                 None if spec.must_exist => wrong.push(spec.absent()),
                 None => missing.push(spec),
-                Some(partitions) => wrong.extend(self.compare(spec, partitions)?),
+                Some(replicas) => wrong.extend(self.compare(spec, &replicas)?),
             }
         }
         if wrong.is_empty() && !missing.is_empty() {
             self.create(&missing)?;
             for spec in missing {
                 // Another instance may have been first, with other ideas.
-                let partitions = self.await_topic(spec)?;
-                wrong.extend(self.compare(spec, partitions)?);
+                let replicas = self.await_topic(spec)?;
+                wrong.extend(self.compare(spec, &replicas)?);
             }
         }
         if wrong.is_empty() {
@@ -260,13 +275,14 @@ impl Admin {
         Ok(())
     }
 
-    /// Waits until every partition of a new topic has a leader, and returns how many there are.
-    fn await_topic(&self, spec: &TopicSpec) -> Result<u32, Error> {
+    /// Waits until every partition of a new topic has a leader, and returns how many replicas each has.
+    fn await_topic(&self, spec: &TopicSpec) -> Result<Vec<usize>, Error> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            match self.leaders(&spec.name)? {
-                Some(leaders) if !leaders.is_empty() && leaders.iter().all(|leads| *leads) => {
-                    return Ok(u32::try_from(leaders.len()).unwrap_or(u32::MAX));
+            let known = |p: &MetadataPartition| (p.leader() >= 0).then(|| p.replicas().len());
+            match self.each_partition(&spec.name, known)? {
+                Some(known) if !known.is_empty() && known.iter().all(Option::is_some) => {
+                    return Ok(known.into_iter().flatten().collect());
                 }
                 _ if Instant::now() > deadline => {
                     let what = format!("waiting for the leaders of topic {}", spec.name);
@@ -277,8 +293,8 @@ impl Admin {
         }
     }
 
-    fn compare(&self, spec: &TopicSpec, partitions: u32) -> Result<Vec<String>, Error> {
-        let mut found = Found { partitions, ..Found::default() };
+    fn compare(&self, spec: &TopicSpec, replicas: &[usize]) -> Result<Vec<String>, Error> {
+        let mut found = Found { replicas: replicas.to_vec(), ..Found::default() };
         if !spec.config.is_empty() {
             let what = format!("looking at the configuration of topic {}", spec.name);
             let error = |e| self.failed(&what, &e);

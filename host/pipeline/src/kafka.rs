@@ -55,6 +55,37 @@ pub enum Rebalance {
     Eager,
 }
 
+/// The setting that says how long a transaction may stay open.
+pub(crate) const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+/// How long sending and committing may take when a checkpoint has come, in ms.
+pub(crate) const COMMIT_MS: u64 = 10_000;
+/// How long brokers let a transaction stay open unless they are told otherwise, in ms: their setting
+/// `transaction.max.timeout.ms`.
+pub(crate) const MOST_TRANSACTION_MS: u64 = 900_000;
+
+impl Kafka {
+    /// How long the pipeline file lets transactions stay open, as it is written; none when it does not
+    /// say.
+    pub(crate) fn own_transaction_timeout(&self) -> Option<&str> {
+        let set =
+            self.producer.get(TRANSACTION_TIMEOUT).or(self.properties.get(TRANSACTION_TIMEOUT));
+        set.map(String::as_str)
+    }
+
+    /// The setting that lets transactions stay open from one checkpoint to the next, `interval_ms`
+    /// apart, and while they are committed; none where the pipeline file has one of its own.
+    pub fn transaction_timeout(&self, interval_ms: u64) -> Option<(&'static str, u64)> {
+        let own = self.own_transaction_timeout().is_some();
+        (!own).then_some((TRANSACTION_TIMEOUT, interval_ms.saturating_add(COMMIT_MS)))
+    }
+
+    /// How long a transaction may stay open, in ms, as far as that is known.
+    pub fn longest_transaction_ms(&self, interval_ms: u64) -> u64 {
+        let own = self.own_transaction_timeout().and_then(|text| text.parse().ok());
+        own.unwrap_or_else(|| interval_ms.saturating_add(COMMIT_MS))
+    }
+}
+
 impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kafka")

@@ -1,8 +1,9 @@
 //! `wasmill run`: runs a pipeline on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use wasmill::admin::Server;
@@ -12,6 +13,9 @@ use wasmill_pipeline::SinkKind;
 use super::bar::Bar;
 use super::{data_dir, output, pipeline};
 
+/// How long a process on Kafka that was told to end may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Runs a pipeline: to the end of its inputs, or until it is interrupted
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,7 +24,8 @@ pub struct Args {
     /// Where topics and state are kept [default: .wasmill/NAME, NAME being the pipeline's]
     #[arg(long, value_name = "DIR", env = data_dir::VARIABLE)]
     data_dir: Option<PathBuf>,
-    /// Begin anew: remove all topics and all state that are in the data directory first
+    /// Begin anew: remove all topics and all state that are in the data directory first; on Kafka that
+    /// is the state of this instance, which is restored: another kafka.group begins anew there
     #[arg(long)]
     fresh: bool,
     /// Worker threads [default: what the pipeline file says, or one a core]
@@ -53,6 +58,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(|| PathBuf::from(data_dir::ROOT).join(&prepared.pipeline.name));
     if args.fresh {
         data_dir::clear(&data_dir)?;
+        if let Some(kafka) = &prepared.pipeline.kafka {
+            fresh_on_kafka(&data_dir, &kafka.group)?;
+        }
     }
     if args.data_dir.is_none() && data_dir.join("log/COMMIT").exists() {
         prepared = pipeline::load(&args.pipeline, Some(&data_dir))?;
@@ -76,6 +84,18 @@ pub fn tell(prepared: &Prepared, report: &Report, json: bool) -> anyhow::Result<
     output::print(&line)
 }
 
+/// Removes the state of an instance on Kafka, and says what stays.
+fn fresh_on_kafka(data_dir: &Path, group: &str) -> anyhow::Result<()> {
+    if engine::kafka::clear(data_dir)? {
+        output::note(&format!("fresh: the state in {} is removed\n", data_dir.display()));
+    }
+    output::note(&format!(
+        "fresh: on Kafka group {group} keeps its offsets, state and topics, and goes on from there; to \
+         begin anew, run the pipeline in another group: --set kafka.group=NAME\n"
+    ));
+    Ok(())
+}
+
 /// Answers questions about a run with these options until the result is dropped.
 fn listen(address: &str, options: &Options) -> anyhow::Result<Server> {
     let server = Server::start(address, options.figures.clone())?;
@@ -97,11 +117,14 @@ pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Rep
     let data_dir = &options.data_dir;
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
-    let stop = options.stop.clone();
+    let (stop, on_kafka) = (options.stop.clone(), prepared.pipeline.kafka.is_some());
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {
             // A second one does not wait for the checkpoint: nothing is lost, it is done again.
             std::process::exit(130);
+        }
+        if on_kafka {
+            std::thread::spawn(give_up);
         }
     })
     .context("the handler of interruptions can't be set")?;
@@ -109,4 +132,15 @@ pub fn execute_with(prepared: &Prepared, options: Options) -> anyhow::Result<Rep
     let result = engine::run(prepared, &options);
     bar.stop();
     Ok(result?)
+}
+
+/// Ends a process that was told to end and does not, as calls to brokers that are gone may not return
+/// before these are back, whatever their timeout. Nothing is lost: it is done again.
+fn give_up() {
+    std::thread::sleep(PATIENCE);
+    output::note(&format!(
+        "error: the last commit is not done after {PATIENCE:?}, as Kafka does not answer; what it did not \
+         have is done again by whoever has the tasks next\n"
+    ));
+    std::process::exit(1);
 }

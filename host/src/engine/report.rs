@@ -86,6 +86,9 @@ pub struct Report {
     pub complete: bool,
     /// Whether they had all ended before this run began.
     pub was_complete: bool,
+    /// How to run them again.
+    #[serde(skip)]
+    pub again: &'static str,
 }
 
 impl Report {
@@ -131,10 +134,10 @@ impl Report {
             self.records, self.commits
         ));
         if self.was_complete {
-            out.push_str(
-                "Nothing to do: all inputs were processed before; to run them again, use --fresh or \
-                 another --data-dir.\n",
-            );
+            let again = self.again;
+            out.push_str(&format!(
+                "Nothing to do: all inputs were processed before; to run them again, {again}.\n"
+            ));
         }
         out
     }

@@ -119,5 +119,6 @@ fn report(prepared: &Prepared, options: &Options, log: &Log, shared: &Shared, ra
         epoch: log.epoch(),
         complete: shared.done.load(Ordering::Relaxed) == ran.workers,
         was_complete: ran.was_complete,
+        again: "use --fresh or another --data-dir",
     }
 }

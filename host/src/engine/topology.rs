@@ -1,6 +1,6 @@
 //! From the plan of a pipeline to the layouts of its tasks: partitions, ways out, producers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmill_core::clock::Policy;
 use wasmill_core::layout::{self, Edge, Input, InputClock, KeyBy, Layout, Output};
@@ -141,7 +141,22 @@ impl Topology {
                 })
             })
             .collect();
-        serde_json::json!({ "pipeline": pipeline.name, "sub-topologies": subs })
+        // Frames and clocks name the task and the way out that they come from by these numbers.
+        let carried = self.topics.iter().enumerate().filter(|(_, topic)| topic.carried);
+        let producers: BTreeMap<&str, Vec<u32>> = carried
+            .map(|(number, topic)| {
+                let first = self.subs.iter().flat_map(|sub| {
+                    let edges = sub.tasks.first().map_or(&[][..], |task| &task.edges);
+                    let lead =
+                        edges.iter().enumerate().filter(move |(_, edge)| edge.topic == number);
+                    lead.map(|(edge, _)| sub.producer(edge, 0))
+                });
+                (topic.name.as_str(), first.collect())
+            })
+            .collect();
+        serde_json::json!({
+            "pipeline": pipeline.name, "sub-topologies": subs, "producers": producers
+        })
     }
 }
 

@@ -13,12 +13,16 @@ fn missing_topics_are_made_and_wrong_ones_named_with_both_numbers() {
         partitions: Some(partitions),
         replication: Some(1),
         config: [("cleanup.policy".to_owned(), policy.to_owned())].into(),
-        must_exist: false,
+        ..TopicSpec::default()
     };
     let right = [spec("a", 3, "compact"), spec("b", 2, "delete")];
     admin.ensure_topics(&right).unwrap();
     admin.ensure_topics(&right).unwrap();
     assert_eq!(admin.partitions(&right[0].name).unwrap(), Some(3));
+
+    let more = TopicSpec { replication: Some(3), ..spec("b", 2, "delete") };
+    let error = admin.ensure_topics(&[more]).unwrap_err().to_string();
+    assert!(error.contains("-b: has 1 replicas, but 3 are needed"), "{error}");
 
     let absent = TopicSpec { must_exist: true, ..spec("c", 7, "delete") };
     let new = spec("d", 1, "delete");
@@ -32,6 +36,18 @@ fn missing_topics_are_made_and_wrong_ones_named_with_both_numbers() {
     assert!(said.contains("-c: does not exist; create it with 7 partitions"), "{said}");
     assert!(said.contains(&corner.settings.brokers), "{said}");
     assert_eq!(admin.partitions(&new.name).unwrap(), None, "nothing is made beside wrong topics");
+}
+
+#[test]
+fn a_topic_of_ones_own_that_kafka_shortens_by_itself_is_refused() {
+    let Some(corner) = corner("a_topic_of_ones_own") else { return };
+    let name = corner.topic_with("changelog", 1, &[("retention.ms", "60000")]);
+    let config = [("retention.ms", "-1"), ("retention.bytes", "-1")];
+    let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let own = TopicSpec { name, partitions: Some(1), config, own: true, ..TopicSpec::default() };
+    let error = corner.admin().ensure_topics(&[own]).unwrap_err().to_string();
+    assert!(error.contains("has retention.ms=60000, but retention.ms=-1 is needed"), "{error}");
+    assert!(!error.contains("retention.bytes"), "{error}");
 }
 
 #[test]

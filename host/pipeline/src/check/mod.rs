@@ -12,6 +12,7 @@ mod sources;
 mod stages;
 mod start;
 mod topics;
+mod transactions;
 mod whole;
 
 use std::path::Path;

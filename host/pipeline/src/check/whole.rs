@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use super::transactions;
 use crate::document::Origin;
 use crate::graph;
 use crate::section::Problems;
@@ -13,6 +14,9 @@ pub(super) fn check(pipeline: &Pipeline, problems: &Problems<'_>) {
         let help = "add [stage.NAME], [topic.NAME] or [sink.NAME]".to_owned();
         let message = "the pipeline does nothing: it has no stage, no topic and no sink";
         problems.error(Origin::File, "", message, Some(help));
+    }
+    if let Some(kafka) = &pipeline.kafka {
+        transactions::check(kafka, pipeline.engine.checkpoint_interval_ms, problems);
     }
     topics(pipeline, problems);
     internal_names(pipeline, problems);

@@ -175,3 +175,15 @@ fn debug_texts_hold_no_secrets() {
         assert!(!format!("{later} {later:?}").contains("hunter2"), "{later}");
     }
 }
+
+/// It was 10 s whatever the interval: each transaction of a longer one was aborted by the brokers.
+#[test]
+fn a_transaction_may_stay_open_for_longer_than_the_checkpoint_interval() {
+    let timeout = |sets: &[(&str, &str)]| on_kafka(sets).transaction_timeout(60_000);
+    assert_eq!(timeout(&[]), Some(("transaction.timeout.ms", 70_000)));
+    let own = [("kafka.producer.transaction.timeout.ms", "90000")];
+    assert_eq!(timeout(&own), None);
+    assert_eq!(on_kafka(&own).longest_transaction_ms(60_000), 90_000);
+    let longer = [("engine.checkpoint-interval", "1d"), ("kafka.guarantee", "at-least-once")];
+    assert_eq!(timeout(&longer), Some(("transaction.timeout.ms", 70_000)));
+}

@@ -13,6 +13,7 @@ use wasmill_kafka::{Event, GroupMetadata, Membership, NotAMember, Waker};
 
 use super::setup::Setup;
 use super::standby;
+use super::topics;
 use super::units::Unit;
 use crate::engine::Error;
 use crate::engine::open::is_keyed;
@@ -106,6 +107,9 @@ impl Group {
     /// Serves the membership until the run ends.
     pub(super) fn serve(&self, setup: &Setup<'_>, mut seats: Vec<Seat>) -> Result<(), Error> {
         let mut complaint = Complaint::default();
+        let components = setup.components.iter().enumerate();
+        let leaders: Vec<(&str, u32)> =
+            components.map(|(c, of)| (setup.leader(c), of.partitions)).collect();
         while !setup.ending.load(Ordering::Relaxed) {
             let (events, rebalances) = {
                 let mut membership = lock(&self.membership);
@@ -117,17 +121,21 @@ impl Group {
                 match event {
                     Event::Assigned(partitions) => {
                         lock(&self.membership).acknowledge(event)?;
-                        share(&mut seats, units_of(setup, partitions));
+                        let (units, strange) = units_of(&leaders, partitions);
+                        if let Some((topic, partition, known)) = strange {
+                            return Err(topics::grown(topic, partition + 1, known));
+                        }
+                        share(&mut seats, units);
                     }
                     Event::Revoked(partitions) => {
-                        take(&mut seats, &units_of(setup, partitions), Order::GiveUp);
+                        take(&mut seats, &units_of(&leaders, partitions).0, Order::GiveUp);
                         lock(&self.membership).acknowledge(event)?;
                     }
                     Event::Lost(partitions) => {
                         tracing::warn!(
                             "partitions were given to others meanwhile; what was not committed is dropped"
                         );
-                        take(&mut seats, &units_of(setup, partitions), Order::Lost);
+                        take(&mut seats, &units_of(&leaders, partitions).0, Order::Lost);
                         lock(&self.membership).acknowledge(event)?;
                     }
                     Event::Error { why, fatal: false } => {
@@ -164,14 +172,25 @@ impl Complaint {
     }
 }
 
-fn units_of(setup: &Setup<'_>, partitions: &[(String, u32)]) -> Vec<Unit> {
-    let of = |(topic, partition): &(String, u32)| {
-        let component = (0..setup.components.len()).find(|c| setup.leader(*c) == topic)?;
-        // A partition that was added later has no task.
-        let known = *partition < setup.components[component].partitions;
-        known.then_some(Unit { component, partition: *partition })
-    };
-    partitions.iter().filter_map(of).collect()
+/// The units that partitions stand for, by the leaders of the components and how many partitions these
+/// had; and the first that stands for none, as it was added since, with how many there were.
+fn units_of<'p>(
+    leaders: &[(&str, u32)],
+    partitions: &'p [(String, u32)],
+) -> (Vec<Unit>, Option<(&'p str, u32, u32)>) {
+    let (mut units, mut strange) = (Vec::new(), None);
+    for (topic, partition) in partitions {
+        let Some(component) = leaders.iter().position(|(leader, _)| leader == topic) else {
+            continue;
+        };
+        let known = leaders[component].1;
+        if *partition < known {
+            units.push(Unit { component, partition: *partition });
+        } else {
+            strange.get_or_insert((topic.as_str(), *partition, known));
+        }
+    }
+    (units, strange)
 }
 
 /// Divides the memory for state among the tasks that are here.
@@ -260,6 +279,20 @@ mod tests {
 
     fn unit(component: usize, partition: u32) -> Unit {
         Unit { component, partition }
+    }
+
+    /// It was passed over without a word, and what was in it was never read.
+    #[test]
+    fn a_partition_that_was_added_to_an_input_is_told() {
+        let partitions =
+            [("a", 1), ("b", 0), ("b", 2), ("c", 0)].map(|(topic, p)| (topic.to_owned(), p));
+        let leaders = [("a", 2), ("b", 2)];
+        assert_eq!(units_of(&leaders, &partitions[..2]), (vec![unit(0, 1), unit(1, 0)], None));
+        let (units, strange) = units_of(&leaders, &partitions);
+        assert_eq!(units, [unit(0, 1), unit(1, 0)]);
+        let (topic, partition, known) = strange.unwrap();
+        let said = topics::grown(topic, partition + 1, known).to_string();
+        assert!(said.starts_with("topic b has 3 partitions now, and had 2"), "{said}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What is done now and then beside the stream: dropping what nobody needs any more.
+//! What is done now and then beside the stream: dropping what nobody needs any more, and looking for
+//! what the stream would not notice.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -8,7 +9,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::setup::Setup;
+use super::topics::look_for_growth;
+use crate::engine::Error;
 
+/// How often it is looked whether inputs have got partitions.
+const GROWTH: Duration = Duration::from_secs(30);
 /// How often records are dropped.
 const DROP: Duration = Duration::from_secs(10);
 /// How often the folder of state is looked through: as often as state is to be kept, within these.
@@ -27,7 +32,7 @@ pub(super) fn work(setup: &Setup<'_>, needless: &Receiver<Needless>) {
     let mut dropped: BTreeMap<(String, u32), i64> = BTreeMap::new();
     let mut strangers = BTreeMap::new();
     let look = setup.cleanup_delay.clamp(*LOOK.start(), *LOOK.end());
-    let (mut last, mut looked) = (Instant::now(), Instant::now());
+    let (mut last, mut looked, mut grown) = (Instant::now(), Instant::now(), Instant::now());
     loop {
         match needless.recv_timeout(Duration::from_millis(200)) {
             Ok(n) => {
@@ -56,6 +61,14 @@ pub(super) fn work(setup: &Setup<'_>, needless: &Receiver<Needless>) {
                         before.insert(partition, offset);
                     }
                 }
+            }
+        }
+        if grown.elapsed() >= GROWTH {
+            grown = Instant::now();
+            match look_for_growth(&setup.admin, &setup.topology, &setup.ways) {
+                Err(Error::Kafka(e)) => tracing::debug!("{e}"),
+                Err(error) => setup.fail(error),
+                Ok(()) => {}
             }
         }
         if looked.elapsed() >= look {

@@ -6,6 +6,8 @@
 //! not at all, and only while the group says that the task is this worker's (KIP-98, KIP-447).
 
 mod apply;
+mod changelog;
+mod control;
 mod failpoint;
 mod feed;
 mod group;
@@ -14,10 +16,12 @@ mod janitor;
 mod lag;
 mod open;
 mod outbox;
+mod restores;
 pub mod savepoint;
 mod setup;
 mod shown;
 mod standby;
+mod state_file;
 mod topics;
 mod trim;
 mod units;
@@ -28,7 +32,9 @@ use std::time::{Duration, Instant};
 
 use wasmill_kafka::{Admin, Settings, Waker};
 
+use self::control::Control;
 use self::group::{Group, Seat};
+pub use self::home::clear;
 pub use self::lag::{PartitionLag, lag};
 use self::setup::Setup;
 use self::worker::Worker;
@@ -85,7 +91,11 @@ pub(super) fn run(
             sink.name
         )));
     }
-    let settings = settings(kafka);
+    let mut settings = settings(kafka);
+    let interval_ms = prepared.pipeline.engine.checkpoint_interval_ms;
+    if let Some((name, ms)) = kafka.transaction_timeout(interval_ms) {
+        settings.producer.insert(name.to_owned(), ms.to_string());
+    }
     let admin = Admin::connect(&settings, TIMEOUT)?;
     let home = home::Home::open(&options.data_dir, &admin.cluster_id()?, &kafka.group)?;
     let plan = topics::with_rejects(&prepared.plan, &prepared.pipeline, &admin)?;
@@ -94,7 +104,14 @@ pub(super) fn run(
     let suffix = options.replay.as_ref().map_or("", |r| r.suffix.as_str());
     let ways = topics::ways(&topology, &prepared.pipeline.name, &kafka.group, suffix);
     let specs = topics::specs(prepared, &topology, &components, &ways, &kafka.group);
+    let control = Control { admin: &admin, settings: &settings, group: &kafka.group };
+    let shape = topology.shape(&prepared.pipeline);
+    // Before anything is made or read.
+    let has_shape = control.check(&shape)?;
     admin.ensure_topics(&specs)?;
+    if !has_shape {
+        control.claim(&shape)?;
+    }
     let keyed = topology.subs.iter().map(|s| {
         s.stages.iter().filter(|i| is_keyed(prepared, **i)).count() * s.partitions as usize
     });
@@ -247,5 +264,6 @@ fn report(setup: &Setup<'_>, elapsed: Duration, first: Option<Duration>, complet
         epoch: commits,
         complete,
         was_complete: complete && records == 0 && commits == 0,
+        again: "run it in another group: --set kafka.group=NAME",
     }
 }

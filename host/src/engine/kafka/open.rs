@@ -15,18 +15,20 @@ use wasmill_core::store::{Cold, Nothing};
 use wasmill_core::task::Task;
 use wasmill_kafka::{Admin, Fetcher, Leaders, Progress, Source, read_to_end};
 use wasmill_pipeline::plan::{InputFrom, TopicKind};
-use wasmill_pipeline::{SourceKind, Start};
+use wasmill_pipeline::{Pipeline, SourceKind, Start};
 
 use super::apply::StateFile;
+use super::changelog::{self, Kind, NoChangelog, Packs, Read, Reader, foreign};
 use super::feed::{KafkaFeed, KafkaTopic, Shared};
 use super::outbox::Outbox;
 use super::savepoint;
 use super::setup::Setup;
+use super::state_file;
 use super::units::Unit;
 use crate::engine::feed::{Lines, Place};
 use crate::engine::open::{is_keyed, open_stage};
 use crate::engine::task::{Input, Run, Saved};
-use crate::engine::worker::lock;
+use crate::engine::worker::{lock, now_ms};
 use crate::engine::{Error, Until};
 use crate::store::State;
 
@@ -34,8 +36,10 @@ use crate::store::State;
 const GROUP_BYTES: usize = 64 << 20;
 /// How long to wait for a state file that another worker of this process still has open.
 const CLOSING: Duration = Duration::from_secs(60);
-/// How long a restore waits when nothing comes: longer than a transaction may stay open.
+/// How long a reader waits at least when nothing comes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// How long Kafka may take to abort a transaction whose time is over.
+const ABORTING: Duration = Duration::from_secs(60);
 
 /// How long it is waited for who leads a topic.
 const LEADERS: Duration = Duration::from_secs(2);
@@ -43,11 +47,13 @@ const LEADERS: Duration = Duration::from_secs(2);
 /// How many of the last records of a changelog are looked through for where a task stands.
 pub(super) const LAST_RECORDS: i64 = 1_000;
 
-/// What a record of a changelog is: changes, or where the task stands.
-pub(super) const PACK: &[u8] = b"pack";
-pub(super) const TASK: &[u8] = b"task";
-/// Or that a savepoint is being put into it.
-pub(super) const RESTORE: &[u8] = b"restore";
+/// How long a reader of a changelog waits when nothing comes: longer than a transaction of the
+/// pipeline may stay open.
+pub(super) fn patience(pipeline: &Pipeline) -> Duration {
+    let interval_ms = pipeline.engine.checkpoint_interval_ms;
+    let longest = pipeline.kafka.as_ref().map(|kafka| kafka.longest_transaction_ms(interval_ms));
+    PATIENCE.max(Duration::from_millis(longest.unwrap_or(0)) + ABORTING)
+}
 
 /// A task that is ready to run but for its topics, which its worker assigns.
 pub(super) struct OpenTask {
@@ -58,6 +64,13 @@ pub(super) struct OpenTask {
     pub(super) saved: Option<Saved>,
     /// The inputs, in the order of the layout.
     pub(super) inputs: Vec<Begin>,
+    /// Where those from topics begin.
+    pub(super) begun: Vec<Option<i64>>,
+    /// Whether an input begins where its topic ended just now: that must be committed before anything
+    /// is read, or what comes in between is lost when the task is opened again and finds another end.
+    pub(super) held: bool,
+    /// What its records in the changelog bear; none in transactions.
+    pub(super) stamp: Option<u64>,
 }
 
 /// How an input begins.
@@ -66,6 +79,8 @@ pub(super) enum Begin {
     Topic {
         name: String,
         offset: i64,
+        /// Whether it was chosen by where the topic ended just now.
+        at_end: bool,
         frames: bool,
         until: Option<i64>,
         idle_after: Option<Duration>,
@@ -165,13 +180,13 @@ fn task(
     let keyed = of.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
     let token = setup.open_files.take(&name, stop)?;
     let budget = setup.budget;
-    let changelog = setup.changelog(sub);
-    let (file, saved) = if keyed > 0 {
+    let topic = setup.changelog(sub);
+    let (file, Stood { saved, reader }) = if keyed > 0 {
         let path = setup.data_dir.join(format!("state/{name}.redb"));
-        let (state, saved) = restore(setup, admin, &changelog, partition, path, budget, stop)?;
-        (Some(Arc::new(StateFile::new(state, token))), saved)
+        let (state, stood) = restore(setup, admin, &topic, partition, path, budget, stop)?;
+        (Some(Arc::new(StateFile::new(state, token))), stood)
     } else {
-        (None, last_saved(setup, &changelog, partition, None, stop)?)
+        (None, last_saved(setup, &topic, partition, None, stop)?)
     };
     let cold: Arc<dyn Cold> = match &file {
         Some(file) => Arc::new(file.state.clone()),
@@ -202,7 +217,14 @@ fn task(
     if let Some(saved) = &saved {
         run.restore(saved);
     }
-    Ok(OpenTask { run, file, partition, saved, inputs })
+    let begun = |begin: &Begin| match begin {
+        Begin::Topic { offset, .. } => Some(*offset),
+        Begin::Lines(..) | Begin::Ended => None,
+    };
+    let begun = inputs.iter().map(begun).collect();
+    let held = inputs.iter().any(|begin| matches!(begin, Begin::Topic { at_end: true, .. }));
+    let stamp = (!setup.exactly_once).then(|| changelog::stamp(&reader, now_ms()));
+    Ok(OpenTask { run, file, partition, saved, inputs, begun, held, stamp })
 }
 
 /// What of a stage's memory is for its keys: the rest is for the cache of the state file.
@@ -246,10 +268,10 @@ fn restore(
     path: PathBuf,
     budget: usize,
     stop: &Arc<AtomicBool>,
-) -> Result<(State, Option<Saved>), Error> {
+) -> Result<(State, Stood), Error> {
+    let _place = setup.restores.begin(stop).ok_or_else(|| interrupted("restoring state"))?;
     let offsets = admin.offsets(changelog, partition)?;
-    let mut state = State::open(&path, budget / 8)?;
-    let mut from = state.applied()? as i64;
+    let (mut state, mut from) = state_file::open(&path, budget / 8)?;
     if from > 0 && (from < offsets.start || from > offsets.end) {
         tracing::warn!(
             file = %path.display(),
@@ -257,18 +279,18 @@ fn restore(
              topic or too old, and is restored from the beginning",
             offsets.start, offsets.end
         );
-        state = anew(state, &path, budget)?;
+        state = state_file::anew(state, &path, budget / 8)?;
         from = 0;
     }
     let from = from.max(offsets.start);
-    let mut restoring =
-        Restoring { state, from, packs: Vec::new(), bytes: 0, saved: None, task: None, mark: None };
+    let (packs, stood) = (Packs::default(), Stood::default());
+    let mut restoring = Restoring { state, from, packs, stood, task: None, mark: None };
     let source = Source {
         topic: changelog,
         partition,
         from: Some(from),
         group: &setup.group,
-        patience: PATIENCE,
+        patience: setup.patience,
     };
     let shown = setup.restore(changelog, partition, from, offsets.end);
     read_to_end(
@@ -288,24 +310,22 @@ fn restore(
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted("restoring state"));
     }
-    Ok((restoring.state, restoring.saved))
+    Ok((restoring.state, restoring.stood))
 }
 
-/// Removes a state file and makes an empty one.
-fn anew(state: State, path: &std::path::Path, budget: usize) -> Result<State, Error> {
-    drop(state);
-    std::fs::remove_file(path)
-        .map_err(|e| Error::Shape(format!("{}: can't be removed: {e}", path.display())))?;
-    Ok(State::open(path, budget / 8)?)
+/// Where a task stands by its changelog, and what else was read of that.
+#[derive(Default)]
+struct Stood {
+    saved: Option<Saved>,
+    reader: Reader,
 }
 
 struct Restoring {
     state: State,
     /// Where reading went on.
     from: i64,
-    packs: Vec<Vec<u8>>,
-    bytes: usize,
-    saved: Option<Saved>,
+    packs: Packs,
+    stood: Stood,
     /// The offset of the last record that says where the task stands.
     task: Option<i64>,
     /// The savepoint whose restore is not done yet by what was read.
@@ -321,46 +341,31 @@ impl Restoring {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
     ) -> Result<(), Error> {
-        match (key, value) {
-            (Some(PACK), Some(pack)) => {
-                self.bytes += pack.len();
-                self.packs.push(pack.to_vec());
-            }
-            (Some(TASK), Some(task)) => {
-                self.saved = Some(saved_of(changelog, partition, offset, task)?);
-                self.task = Some(offset);
+        let read = self.stood.reader.take(key, value);
+        let read = read.map_err(|NoChangelog| foreign(changelog, partition, offset))?;
+        let Some(read) = read else { return Ok(()) };
+        self.packs.take(&read);
+        match read.kind {
+            Kind::Pack => return Ok(()),
+            Kind::Task => {
+                self.stood.saved = Some(saved_of(changelog, partition, offset, read.value)?);
                 self.mark = None;
-                // A commit ends here: only whole ones are applied.
-                if self.bytes >= GROUP_BYTES {
-                    self.flush()?;
-                }
             }
             // Reading goes on with the last of them, so that it is seen as long as it counts.
-            (Some(RESTORE), Some(mark)) => {
-                self.mark = savepoint::pending(mark);
-                self.task = Some(offset);
-                if self.bytes >= GROUP_BYTES {
-                    self.flush()?;
-                }
-            }
-            _ => {
-                return Err(Error::Shape(format!(
-                    "topic {changelog} partition {partition} offset {offset}: this is no record of a \
-                     changelog; nothing else may write to this topic"
-                )));
-            }
+            Kind::Restore => self.mark = savepoint::pending(read.value),
         }
-        Ok(())
+        self.task = Some(offset);
+        // A commit ends here: only whole ones are applied.
+        if self.packs.bytes() >= GROUP_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Applies what was read. Reading goes on with the record that says where the task stands.
     fn flush(&mut self) -> Result<(), Error> {
         let Some(task) = self.task else { return Ok(()) };
-        if task > self.from || !self.packs.is_empty() {
-            self.state.apply(self.packs.iter().map(Vec::as_slice), task.unsigned_abs())?;
+        let packs = self.packs.whole();
+        if task > self.from || !packs.is_empty() {
+            self.state.apply(packs.iter().map(Vec::as_slice), task.unsigned_abs())?;
         }
-        self.packs.clear();
-        self.bytes = 0;
         Ok(())
     }
 }
@@ -379,8 +384,8 @@ pub(super) fn has_ended(
         let offsets = setup.admin.offsets(&changelog, unit.partition)?;
         // Behind the last commit there are at most aborted ones.
         let from = offsets.start.max(offsets.end - LAST_RECORDS);
-        let saved = last_saved(setup, &changelog, unit.partition, Some(from), stop)?;
-        if !saved.is_some_and(|saved| saved.is_ended()) {
+        let stood = last_saved(setup, &changelog, unit.partition, Some(from), stop)?;
+        if !stood.saved.is_some_and(|saved| saved.is_ended()) {
             return Ok(false);
         }
     }
@@ -394,23 +399,25 @@ fn last_saved(
     partition: u32,
     from: Option<i64>,
     stop: &Arc<AtomicBool>,
-) -> Result<Option<Saved>, Error> {
-    let (mut saved, mut mark) = (None, None);
-    let source =
-        Source { topic: changelog, partition, from, group: &setup.group, patience: PATIENCE };
+) -> Result<Stood, Error> {
+    let (mut stood, mut mark) = (Stood::default(), None);
+    let (group, patience) = (setup.group.as_str(), setup.patience);
+    let source = Source { topic: changelog, partition, from, group, patience };
     read_to_end(
         &setup.admin,
         &source,
         stop,
         |_: Progress| {},
         |offset, key, value| {
-            match (key, value) {
-                (Some(TASK), Some(task)) => {
-                    saved = Some(saved_of(changelog, partition, offset, task)?);
+            let read = stood.reader.take(key, value);
+            let read = read.map_err(|NoChangelog| foreign(changelog, partition, offset))?;
+            match read {
+                Some(Read { kind: Kind::Task, value, .. }) => {
+                    stood.saved = Some(saved_of(changelog, partition, offset, value)?);
                     mark = None;
                 }
-                (Some(RESTORE), Some(value)) => mark = savepoint::pending(value),
-                _ => {}
+                Some(Read { kind: Kind::Restore, value, .. }) => mark = savepoint::pending(value),
+                Some(Read { kind: Kind::Pack, .. }) | None => {}
             }
             Ok::<(), Error>(())
         },
@@ -419,7 +426,7 @@ fn last_saved(
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted("reading where a task stands"));
     }
-    Ok(saved)
+    Ok(stood)
 }
 
 fn begin(
@@ -430,12 +437,10 @@ fn begin(
     carried: bool,
     place: Option<&Place>,
 ) -> Result<Begin, Error> {
-    if matches!(place, Some(Place::Ended)) {
-        return Ok(Begin::Ended);
-    }
     let prepared = setup.prepared;
     let idle = |ms: Option<i64>| ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
     let index = match from {
+        InputFrom::Source(_) if matches!(place, Some(Place::Ended)) => return Ok(Begin::Ended),
         InputFrom::Source(index) => {
             let source = &prepared.pipeline.sources[*index];
             let Some(part) = prepared.sources[*index].get(partition as usize) else {
@@ -468,7 +473,12 @@ fn begin(
         _ => None,
     };
     let offsets = admin.offsets(&name, partition)?;
-    let offset = match (place, source.map(|s| &s.kind)) {
+    if matches!(place, Some(Place::Ended)) {
+        // For the group's offsets: it is not asked for again.
+        setup.end_of(&name, partition, offsets.end);
+        return Ok(Begin::Ended);
+    }
+    let first = match (place, source.map(|s| &s.kind)) {
         (Some(Place::Offset(offset)), _) => *offset,
         (_, Some(SourceKind::Topic { start, .. })) => match start {
             Start::Earliest => offsets.start,
@@ -478,7 +488,12 @@ fn begin(
         },
         _ => offsets.start,
     };
-    let offset = setup.in_range(source, &name, partition, offset, (offsets.start, offsets.end))?;
+    let offset = setup.in_range(source, &name, partition, first, (offsets.start, offsets.end))?;
+    let latest = matches!(
+        (place, source.map(|s| &s.kind)),
+        (None, Some(SourceKind::Topic { start: Start::Latest, .. }))
+    );
+    let at_end = latest || (offset != first && offset == offsets.end);
     let until = match source {
         Some(source) if source.bounded => {
             let end = replay_end(setup, &name, partition, offsets.end)?;
@@ -487,7 +502,7 @@ fn begin(
         _ => None,
     };
     let idle_after = idle(source.and_then(|s| s.policy.idle_timeout_ms));
-    Ok(Begin::Topic { name, offset, frames, until, idle_after })
+    Ok(Begin::Topic { name, offset, at_end, frames, until, idle_after })
 }
 
 /// Where a bounded input ends.
@@ -530,7 +545,7 @@ pub(super) fn attach(tasks: &mut [OpenTask], fetcher: &Fetcher) -> Result<(), Er
             task.run.inputs.push(match begin {
                 Begin::Ended => Input::ended(),
                 Begin::Lines(lines, idle_after) => Input::new(KafkaFeed::Lines(lines), idle_after),
-                Begin::Topic { name, offset, frames, until, idle_after } => {
+                Begin::Topic { name, offset, frames, until, idle_after, at_end: _ } => {
                     let shared = shared[&(name, task.partition)].clone();
                     let topic = KafkaTopic::new(shared, offset, frames, until);
                     Input::new(KafkaFeed::Topic(Box::new(topic)), idle_after)

@@ -12,6 +12,7 @@ use wasmill_pipeline::{LostOffsets, Source, SourceKind};
 
 use super::open::OpenFiles;
 use super::outbox::Ways;
+use super::restores::Restores;
 use super::units::{Component, Leader, Unit};
 use crate::admin::figures::{self, Figures};
 use crate::admin::status;
@@ -32,6 +33,8 @@ pub(super) struct Setup<'a> {
     pub(super) exactly_once: bool,
     pub(super) strategy: Strategy,
     pub(super) interval: Duration,
+    /// How long a reader of a changelog waits when nothing comes.
+    pub(super) patience: Duration,
     /// How long state of tasks that are elsewhere is kept.
     pub(super) cleanup_delay: Duration,
     /// In how many other instances the state of a task has a copy.
@@ -50,6 +53,7 @@ pub(super) struct Setup<'a> {
     pub(super) share: AtomicUsize,
     pub(super) admin: Admin,
     pub(super) open_files: OpenFiles,
+    pub(super) restores: Restores,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Arc<AtomicBool>,
     /// Whether the run is over, however: workers commit and leave.
@@ -105,6 +109,7 @@ impl<'a> Setup<'a> {
                 _ if super::failpoint::is_set() => Duration::ZERO,
                 ms => Duration::from_millis(ms),
             },
+            patience: super::open::patience(&prepared.pipeline),
             cleanup_delay: Duration::from_millis(
                 kafka.map_or(600_000, |k| k.state_cleanup_delay_ms),
             ),
@@ -119,6 +124,7 @@ impl<'a> Setup<'a> {
             share: AtomicUsize::new(budget),
             admin,
             open_files: OpenFiles::default(),
+            restores: Restores::default(),
             progress: options.progress.clone(),
             stop: options.stop.clone(),
             ending: AtomicBool::new(false),
@@ -162,6 +168,24 @@ impl<'a> Setup<'a> {
     /// Whether a topic is one of those that the pipeline writes for nobody but itself.
     pub(super) fn is_frames(&self, topic: &str) -> bool {
         self.ways.iter().any(|ways| ways.frames.as_deref() == Some(topic))
+    }
+
+    /// What a topic is to the pipeline.
+    pub(super) fn part_of(&self, topic: &str) -> Part {
+        if (0..self.topology.subs.len()).any(|sub| self.changelog(sub) == topic) {
+            return Part::Changelog;
+        }
+        if self.is_frames(topic) {
+            return Part::Frames;
+        }
+        let policy = |source: &Source| match &source.kind {
+            SourceKind::Topic { topic: read, lost_offsets, .. } => {
+                (read == topic).then_some(*lost_offsets)
+            }
+            _ => None,
+        };
+        let policy = self.prepared.pipeline.sources.iter().find_map(policy);
+        Part::Input(policy.unwrap_or(LostOffsets::Fail))
     }
 
     /// The topic whose partitions stand for the units of a component.
@@ -230,6 +254,17 @@ impl<'a> Setup<'a> {
         let (name, told) = (format!("{topic}/{partition}"), std::cell::Cell::new(Instant::now()));
         Restore { name, from, end, told, shown }
     }
+}
+
+/// What a topic is to the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A changelog of the pipeline's own.
+    Changelog,
+    /// One of those that the pipeline writes for nobody but itself.
+    Frames,
+    /// One that it reads, whatever its name, and what to do when an offset of it is gone.
+    Input(LostOffsets),
 }
 
 /// The changelog of a sub-topology.

@@ -11,8 +11,8 @@ use wasmill_pipeline::Pipeline;
 use wasmill_pipeline::plan::{Plan, TopicKind};
 
 use super::outbox::Ways;
-use super::setup;
 use super::units::{Component, Leader};
+use super::{control, setup};
 use crate::engine::Error;
 use crate::engine::prepare::Prepared;
 use crate::engine::topology::{Topic, Topology};
@@ -70,9 +70,10 @@ pub(super) fn specs(
         replication: replication(&name),
         partitions: Some(partitions),
         config,
-        must_exist: false,
         name,
+        ..TopicSpec::default()
     };
+    let own = |name, partitions, config| TopicSpec { own: true, ..spec(name, partitions, config) };
     let mut specs = Vec::new();
     for (topic, ways) in topology.topics.iter().zip(ways) {
         if let Some(name) = &ways.plain {
@@ -83,22 +84,52 @@ pub(super) fn specs(
             }
             let mut spec = spec(name.clone(), topic.partitions, config);
             spec.must_exist = topic.external && declared.is_none();
+            // Whoever writes it decides that.
+            spec.any_replication = topic.external;
             specs.push(spec);
         }
         if let Some(name) = &ways.frames {
-            specs.push(spec(name.clone(), topic.partitions, kept()));
+            specs.push(own(name.clone(), topic.partitions, kept()));
         }
     }
+    let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    specs.push(own(control::topic(group), 1, compacted));
     for sub in 0..topology.subs.len() {
         let of = &topology.subs[sub];
-        specs.push(spec(setup::changelog(group, of.id), of.partitions, kept()));
+        specs.push(own(setup::changelog(group, of.id), of.partitions, kept()));
     }
     for component in components {
         if let Leader::Assignment(name) = &component.leader {
-            specs.push(spec(name.clone(), component.partitions, BTreeMap::new()));
+            specs.push(own(name.clone(), component.partitions, BTreeMap::new()));
         }
     }
     specs
+}
+
+/// What to say of an input that has got partitions since the run began.
+pub(super) fn grown(topic: &str, now: u32, then: u32) -> Error {
+    Error::Shape(format!(
+        "topic {topic} has {now} partitions now, and had {then} when this run began: what is in the new \
+         ones would not be read. Keys are placed by the number of partitions, and with them state, so \
+         that a group can't go on with another number: say the new one in the pipeline file \
+         (topic.{topic}.partitions, or engine.partitions), and run it in another group: --set \
+         kafka.group=NAME"
+    ))
+}
+
+/// Looks whether any input from outside has got partitions since the run began.
+pub(super) fn look_for_growth(
+    admin: &Admin,
+    topology: &Topology,
+    ways: &[Ways],
+) -> Result<(), Error> {
+    let inputs = topology.topics.iter().zip(ways).filter(|(topic, _)| topic.external);
+    for (topic, name) in inputs.filter_map(|(topic, ways)| Some((topic, ways.plain.as_deref()?))) {
+        if let Some(now) = admin.partitions(name)?.filter(|now| *now > topic.partitions) {
+            return Err(grown(name, now, topic.partitions));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration of a topic that the pipeline itself cleans up.

@@ -8,6 +8,7 @@
 mod commit;
 mod connect;
 mod lent;
+mod places;
 mod rollback;
 mod steps;
 
@@ -39,7 +40,6 @@ use crate::engine::task::{Run, Saved};
 use crate::engine::worker::{lock, now_ms};
 use connect::Connecting;
 use lent::Lent;
-use rollback::passes;
 use steps::Waiting;
 
 /// How many pieces of work a task gets before it is the next one's turn.
@@ -52,6 +52,10 @@ const STEP: Duration = Duration::from_millis(1);
 const WAITING_BYTES: usize = 16 << 20;
 /// How long requests to Kafka may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after the last commit a task that waits for one gets it.
+const HELD: Duration = Duration::from_millis(10);
+/// How long taking a transaction back may take at the end.
+const LAST: Duration = Duration::from_secs(3);
 /// How long to wait before a producer is made anew after it was of no use any more.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -68,6 +72,12 @@ struct Live {
     applied: u64,
     /// Where it stands by its last commit; none when it has made none.
     saved: Option<Saved>,
+    /// Where its inputs from topics began, in the order of the layout.
+    begun: Vec<Option<i64>>,
+    /// Whether it waits for a commit that says where its inputs begin before it reads any of them.
+    held: bool,
+    /// What its records in the changelog bear.
+    stamp: Option<u64>,
     trim: Trim,
     shown: figures::Task,
 }
@@ -180,10 +190,16 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         if let Some(producer) = self.producer.as_mut().filter(|producer| producer.is_open()) {
             // Whoever takes the partitions would wait for the transaction to time out.
+            producer.set_timeout(LAST);
             let _ = producer.abort();
         }
         self.units.clear();
         result
+    }
+
+    /// Whether the run is over, however.
+    fn is_ending(&self) -> bool {
+        self.setup.ending.load(Ordering::Relaxed)
     }
 
     /// Has everything applied to the state files, so that the next start need not read it again from
@@ -199,9 +215,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
 
     fn run(&mut self) -> Result<(), Error> {
         loop {
-            if self.setup.ending.load(Ordering::Relaxed) {
+            if self.is_ending() {
                 let failed = lock(&self.setup.error).is_some();
-                return if failed { Ok(()) } else { self.commit() };
+                return if failed { Ok(()) } else { self.commit_last() };
             }
             let result = self.round();
             self.recover(result)?;
@@ -216,7 +232,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         self.take_opened()?;
         let worked = self.work_on_tasks()?;
-        let over = self.last_commit.elapsed() >= self.setup.interval;
+        let over = self.last_commit.elapsed() >= self.until_commit();
         if over || self.is_committing() {
             self.go_on()?;
             if over && !self.is_committing() {
@@ -226,7 +242,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
         if !worked {
             let left = match self.waiting {
-                None => self.setup.interval.saturating_sub(self.last_commit.elapsed()),
+                None => self.until_commit().saturating_sub(self.last_commit.elapsed()),
                 // Nothing wakes it when what it waits for is delivered.
                 Some(_) => STEP,
             };
@@ -237,6 +253,19 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         Ok(())
     }
 
+    /// How long after the last commit the next one begins.
+    fn until_commit(&self) -> Duration {
+        let held = |assigned: &Assigned| match assigned {
+            Assigned::Open(tasks) => tasks.iter().any(|task| task.held),
+            Assigned::Opening { .. } => false,
+        };
+        if self.units.values().any(held) {
+            self.setup.interval.min(HELD)
+        } else {
+            self.setup.interval
+        }
+    }
+
     /// Does some work on every task. Returns whether there was any.
     fn work_on_tasks(&mut self) -> Result<bool, Error> {
         let mut worked = false;
@@ -244,7 +273,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         let mut room = self.room();
         for assigned in self.units.values_mut() {
             let Assigned::Open(tasks) = assigned else { continue };
-            for task in tasks {
+            for task in tasks.iter_mut().filter(|task| !task.held) {
                 if let Some(applied) = task.file.as_ref().map(|file| file.applied())
                     && applied > task.applied
                 {
@@ -302,7 +331,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     self.tell();
                     for unit in units {
                         shown::assigned(self.setup, unit);
-                        self.open(unit);
+                        self.open(unit, Duration::ZERO);
                     }
                     self.stand();
                 }
@@ -335,14 +364,15 @@ impl<'scope, 'env> Worker<'scope, 'env> {
         }
     }
 
-    /// Opens a unit's tasks in the background.
-    fn open(&mut self, unit: Unit) {
+    /// Opens a unit's tasks in the background, after a while.
+    fn open(&mut self, unit: Unit, after: Duration) {
         self.openings += 1;
         let (number, stop) = (self.openings, Arc::new(AtomicBool::new(false)));
         self.units.insert(unit, Assigned::Opening { stop: stop.clone(), number });
         let (setup, sender, waker) = (self.setup, self.opened.0.clone(), self.waker.clone());
         let leaders = self.fetcher.leaders();
         self.scope.spawn(move || {
+            std::thread::sleep(after);
             let result = open::unit(setup, unit, &stop);
             result.iter().for_each(|tasks| open::find_leaders(tasks, &leaders));
             // Nobody listens any more when the worker has stopped.
@@ -361,10 +391,9 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             }
             let opened = match result {
                 Ok(opened) => opened,
-                Err(Error::Kafka(e)) if passes(&e) => {
+                Err(Error::Kafka(e)) if self.passes(&e) => {
                     tracing::warn!(worker = self.name, "opening a task is tried again: {e}");
-                    std::thread::sleep(RETRY);
-                    self.open(unit);
+                    self.open(unit, RETRY);
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -372,16 +401,30 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             let mut opened = opened;
             open::attach(&mut opened, &self.fetcher)?;
             let mut tasks = Vec::new();
-            for OpenTask { mut run, file, partition, saved, .. } in opened {
+            for OpenTask { mut run, file, partition, saved, begun, held, stamp, .. } in opened {
                 run.progress = self.read.clone();
                 run.task.set_budget(open::keys_of(self.share));
                 tracing::debug!(worker = self.name, task = run.name, "task is open");
-                let (epoch, touched, applied) = (1, false, 0);
+                // Where it begins is to be committed, if nothing else is; and others are to see that
+                // it has a new owner.
+                let touched = held || (stamp.is_some() && !run.ended);
+                let (epoch, applied) = (1, 0);
                 let trim = Trim::new(saved.as_ref().map_or(0, Saved::logged));
                 let shown = shown::list(self.setup, &run, &self.shown);
-                let live =
-                    Live { run, file, partition, epoch, touched, applied, saved, trim, shown };
-                tasks.push(live);
+                tasks.push(Live {
+                    run,
+                    file,
+                    partition,
+                    epoch,
+                    touched,
+                    applied,
+                    saved,
+                    begun,
+                    held,
+                    stamp,
+                    trim,
+                    shown,
+                });
             }
             self.units.insert(unit, Assigned::Open(tasks));
         }

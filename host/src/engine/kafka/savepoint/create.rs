@@ -14,7 +14,9 @@ use wasmill_log::Frame;
 use super::{Scene, pending};
 use crate::engine::Error;
 use crate::engine::feed::Place;
-use crate::engine::kafka::open::{LAST_RECORDS, PACK, PATIENCE, RESTORE, TASK, saved_of, whole};
+use crate::engine::kafka::changelog::{Kind, NoChangelog, Packs, Read, Reader, foreign};
+use crate::engine::kafka::control::Control;
+use crate::engine::kafka::open::{LAST_RECORDS, patience, saved_of, whole};
 use crate::engine::open::is_keyed;
 use crate::engine::prepare::Prepared;
 use crate::engine::task::Saved;
@@ -54,6 +56,8 @@ pub fn create(
             )));
         }
     }
+    let control = Control { admin: &scene.admin, settings: &scene.settings, group: &scene.group };
+    control.check(&scene.topology.shape(&prepared.pipeline))?;
     let mut tries = 1;
     loop {
         let draft = Draft::begin(folder, name)?;
@@ -113,7 +117,7 @@ fn read(
     from: i64,
     each: impl FnMut(i64, Option<&[u8]>, Option<&[u8]>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (from, patience) = (Some(from), PATIENCE);
+    let (from, patience) = (Some(from), patience(&scene.prepared.pipeline));
     let source = Source { topic, partition, from, group: &scene.group, patience };
     // Nobody interrupts it: it ends with the process.
     let stop = Arc::new(AtomicBool::new(false));
@@ -126,14 +130,17 @@ fn last_commit(scene: &Scene<'_>, sub: usize, partition: u32) -> Result<Commit, 
     let (mut last, mut mark) = (None, None);
     // Behind the last commit there are at most aborted ones; else all of it is looked through.
     for from in [offsets.start.max(offsets.end - LAST_RECORDS), offsets.start] {
+        let mut reader = Reader::default();
         read(scene, &changelog, partition, from, |offset, key, value| {
-            match (key, value) {
-                (Some(TASK), Some(task)) => {
-                    last = Some((offset, saved_of(&changelog, partition, offset, task)?));
+            let found = reader.take(key, value);
+            let found = found.map_err(|NoChangelog| foreign(&changelog, partition, offset))?;
+            match found {
+                Some(Read { kind: Kind::Task, value, .. }) => {
+                    last = Some((offset, saved_of(&changelog, partition, offset, value)?));
                     mark = None;
                 }
-                (Some(RESTORE), Some(value)) => mark = pending(value),
-                _ => {}
+                Some(Read { kind: Kind::Restore, value, .. }) => mark = pending(value),
+                Some(Read { kind: Kind::Pack, .. }) | None => {}
             }
             Ok(())
         })?;
@@ -214,11 +221,18 @@ fn state(
 ) -> Result<Blocks, Error> {
     let mut file = draft.file(&format!("state-{sub}-{partition}.zst"))?;
     if let Some((last, _)) = &commit.last {
-        read(scene, &scene.changelog(sub), partition, commit.start, |offset, key, value| {
-            match (key, value) {
-                (Some(PACK), Some(pack)) if offset < *last => Ok(file.write(pack)?),
-                _ => Ok(()),
+        let changelog = scene.changelog(sub);
+        let (mut reader, mut packs) = (Reader::default(), Packs::default());
+        read(scene, &changelog, partition, commit.start, |offset, key, value| {
+            if offset > *last {
+                return Ok(());
             }
+            let found = reader.take(key, value);
+            let found = found.map_err(|NoChangelog| foreign(&changelog, partition, offset))?;
+            let Some(found) = found else { return Ok(()) };
+            packs.take(&found);
+            // Changes count when a commit ends behind them.
+            packs.whole().iter().try_for_each(|pack| Ok(file.write(pack)?))
         })?;
     }
     Ok(file.finish()?)

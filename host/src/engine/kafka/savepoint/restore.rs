@@ -13,8 +13,8 @@ use wasmill_kafka::{CommitError, NO_HEADERS, Producer, Record, Ticket, Topic};
 use super::Scene;
 use crate::engine::Error;
 use crate::engine::feed::Place;
-use crate::engine::kafka::open::{PACK, RESTORE, TASK};
-use crate::engine::kafka::{TIMEOUT, topics};
+use crate::engine::kafka::changelog::Kind;
+use crate::engine::kafka::{TIMEOUT, control, topics};
 use crate::engine::prepare::Prepared;
 use crate::engine::task::Saved;
 use crate::savepoint::{self, Manifest, Savepoint, Task};
@@ -25,7 +25,7 @@ const TRANSACTION_BYTES: usize = 32 << 20;
 /// How long to wait before Kafka is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// What a changelog says of a restore, under the key [`RESTORE`].
+/// What a changelog says of a restore, in a record of [`Kind::Restore`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::engine::kafka) struct Mark {
@@ -62,10 +62,15 @@ pub fn restore(prepared: &Prepared, savepoint: &Savepoint, replace: bool) -> Res
         let topic = writer.producer.topic(&scene.changelog(task.sub))?;
         let mut file = savepoint.file(blocks)?;
         while let Some(pack) = file.next()? {
-            writer.send(topic, task.partition, Some(PACK), &pack)?;
+            writer.send(topic, task.partition, Some(&Kind::Pack.key(None)), &pack)?;
             if writer.bytes >= TRANSACTION_BYTES {
                 // Whoever reads it may let go of what came so far, and knows that it is not all.
-                writer.send(topic, task.partition, Some(RESTORE), &mark(manifest, task))?;
+                writer.send(
+                    topic,
+                    task.partition,
+                    Some(&Kind::Restore.key(None)),
+                    &mark(manifest, task),
+                )?;
                 writer.commit()?;
             }
         }
@@ -95,7 +100,7 @@ pub fn restore(prepared: &Prepared, savepoint: &Savepoint, replace: bool) -> Res
         }
         let bytes = serde_json::to_vec(&saved).expect("where a task stands is plain data");
         let topic = writer.producer.topic(&scene.changelog(task.sub))?;
-        writer.send(topic, task.partition, Some(TASK), &bytes)?;
+        writer.send(topic, task.partition, Some(&Kind::Task.key(None)), &bytes)?;
     }
     writer.commit()
 }
@@ -130,22 +135,9 @@ fn own(scene: &Scene<'_>) -> Vec<Own> {
 /// The savepoint is of a pipeline of the same shape.
 fn compare(scene: &Scene<'_>, manifest: &Manifest) -> Result<(), Error> {
     let shape = scene.topology.shape(&scene.prepared.pipeline);
-    if shape == manifest.shape {
+    let Some(differs) = control::difference(&manifest.shape, &shape) else {
         return complete(scene, manifest);
-    }
-    let subs =
-        |shape: &serde_json::Value| shape["sub-topologies"].as_array().cloned().unwrap_or_default();
-    let (found, wanted) = (subs(&shape), subs(&manifest.shape));
-    let none = serde_json::Value::Null;
-    let differs = (0..found.len().max(wanted.len())).find_map(|i| {
-        let (found, wanted) = (found.get(i).unwrap_or(&none), wanted.get(i).unwrap_or(&none));
-        (found != wanted).then(|| {
-            format!("sub-topology {i} of the savepoint is {wanted}, of this pipeline {found}")
-        })
-    });
-    let differs = differs.unwrap_or_else(|| {
-        format!("it is of pipeline {}, this is {}", manifest.pipeline, scene.prepared.pipeline.name)
-    });
+    };
     Err(Error::Shape(format!(
         "savepoint {}: the pipeline has another shape: {differs}. Stages, what they read and the \
          partitions must be the same; plugins and their configuration may differ",
@@ -233,10 +225,14 @@ fn clear(
             let mark = mark(manifest, task);
             // The first goes with what was there: a state file that has read all that is behind by
             // at least this one, and so too old.
-            writer.send(handle, partition, Some(RESTORE), &mark)?;
-            writer.send(handle, partition, Some(RESTORE), &mark)?;
+            writer.send(handle, partition, Some(&Kind::Restore.key(None)), &mark)?;
+            writer.send(handle, partition, Some(&Kind::Restore.key(None)), &mark)?;
         }
     }
+    // From now on the group is of this shape, whichever it had before.
+    let shape = scene.topology.shape(&scene.prepared.pipeline);
+    let handle = writer.producer.topic(&control::topic(&scene.group))?;
+    writer.send(handle, 0, Some(control::SHAPE), &control::shape_record(&shape))?;
     let marks = writer.commit_tracked()?;
     let mut marks = marks.chunks(2);
     for topic in own {

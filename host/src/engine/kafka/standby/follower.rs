@@ -1,7 +1,6 @@
 //! One copy of a task's state that follows its changelog. Invariant: its file holds whole commits
 //! only, and says in the same transaction which record of the changelog to go on with.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +8,9 @@ use wasmill_kafka::{Batch, Fetcher, Limit, Partition};
 
 use crate::admin::{figures, status};
 use crate::engine::Error;
-use crate::engine::kafka::open::{PACK, RESTORE, TASK};
+use crate::engine::kafka::changelog::{Kind, NoChangelog, Packs, Reader, foreign};
 use crate::engine::kafka::setup::Setup;
+use crate::engine::kafka::state_file;
 use crate::store::State;
 
 /// How long commits wait at most before they are applied.
@@ -73,10 +73,9 @@ impl Follower {
         let Some(token) = setup.open_files.try_take(&name) else { return Ok(None) };
         let path = setup.data_dir.join(format!("state/{name}.redb"));
         if anew.is_some() {
-            remove(&path)?;
+            state_file::remove(&path)?;
         }
-        let state = State::open(&path, setup.budget / 8)?;
-        let applied = i64::try_from(state.applied()?).unwrap_or(i64::MAX);
+        let (state, applied) = state_file::open(&path, setup.budget / 8)?;
         let from = anew.unwrap_or(applied);
         let changelog = setup.changelog(task.sub);
         let reading = fetcher.assign(&changelog, task.partition, from)?;
@@ -117,12 +116,7 @@ impl Follower {
         let Batch { offsets, keys, values, .. } = &self.batch;
         for (i, offset) in offsets.iter().enumerate() {
             self.pending.take(*offset, keys.get(i), values.get(i)).map_err(|NoChangelog| {
-                Error::Shape(format!(
-                    "topic {} partition {} offset {offset}: this is no record of a changelog; nothing \
-                     else may write to this topic",
-                    self.changelog,
-                    self.reading.partition()
-                ))
+                foreign(&self.changelog, self.reading.partition(), *offset)
             })?;
         }
         if self.pending.is_due(most_bytes) {
@@ -155,31 +149,16 @@ impl Follower {
     }
 }
 
-fn remove(path: &PathBuf) -> Result<(), Error> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Shape(format!("{}: can't be removed: {e}", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// What was read and is not applied.
 #[derive(Debug, Default)]
 struct Pending {
-    packs: Vec<Vec<u8>>,
-    bytes: usize,
-    /// How many of the packs belong to commits that are there as a whole.
-    whole: usize,
+    reader: Reader,
+    packs: Packs,
     /// The record that ends the last whole commit.
     last: Option<i64>,
     /// Since when the first whole commit waits.
     since: Option<Instant>,
 }
-
-/// A record is none of a changelog.
-#[derive(Debug, PartialEq, Eq)]
-struct NoChangelog;
 
 impl Pending {
     fn take(
@@ -188,41 +167,35 @@ impl Pending {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
     ) -> Result<(), NoChangelog> {
-        match (key, value) {
-            (Some(PACK), Some(pack)) => {
-                self.bytes += pack.len();
-                self.packs.push(pack.to_vec());
-            }
+        let Some(read) = self.reader.take(key, value)? else { return Ok(()) };
+        self.packs.take(&read);
+        if read.kind != Kind::Pack {
             // A commit ends here.
-            (Some(TASK | RESTORE), Some(_)) => {
-                self.whole = self.packs.len();
-                self.last = Some(offset);
-                self.since.get_or_insert_with(Instant::now);
-            }
-            _ => return Err(NoChangelog),
+            self.last = Some(offset);
+            self.since.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
 
     fn is_due(&self, most_bytes: usize) -> bool {
         let old = self.since.is_some_and(|since| since.elapsed() >= INTERVAL);
-        self.last.is_some() && (old || self.bytes >= most_bytes)
+        self.last.is_some() && (old || self.packs.bytes() >= most_bytes)
     }
 
     /// Takes out the whole commits: their changes, and the record that ends the last.
     fn commits(&mut self) -> Option<(Vec<Vec<u8>>, i64)> {
         let last = self.last.take()?;
-        let rest = self.packs.split_off(std::mem::take(&mut self.whole));
-        let packs = std::mem::replace(&mut self.packs, rest);
-        self.bytes = self.packs.iter().map(Vec::len).sum();
         self.since = None;
-        Some((packs, last))
+        Some((self.packs.whole(), last))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PACK: &[u8] = b"pack";
+    const TASK: &[u8] = b"task";
 
     fn pending(records: &[(i64, &[u8], &[u8])]) -> Pending {
         let mut pending = Pending::default();
@@ -237,7 +210,7 @@ mod tests {
         let mut pending = pending(&[(4, PACK, b"a"), (5, PACK, b"bb"), (6, TASK, b"{}")]);
         pending.take(8, Some(PACK), Some(b"ccc")).unwrap();
         assert_eq!(pending.commits(), Some((vec![b"a".to_vec(), b"bb".to_vec()], 6)));
-        assert_eq!(pending.bytes, 3);
+        assert_eq!(pending.packs.bytes(), 3);
         assert_eq!(pending.commits(), None);
         pending.take(9, Some(TASK), Some(b"{}")).unwrap();
         assert_eq!(pending.commits(), Some((vec![b"ccc".to_vec()], 9)));
@@ -257,10 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_changelog_is_refused() {
-        let mut pending = Pending::default();
-        assert_eq!(pending.take(1, None, Some(b"x")), Err(NoChangelog));
-        assert_eq!(pending.take(1, Some(PACK), None), Err(NoChangelog));
-        assert_eq!(pending.take(1, Some(b"other"), Some(b"x")), Err(NoChangelog));
+    fn what_a_former_owner_writes_late_is_no_commit() {
+        let mut pending = pending(&[(4, b"pack@9", b"new"), (5, b"task@9", b"{}")]);
+        pending.take(6, Some(b"pack@5"), Some(b"old")).unwrap();
+        pending.take(7, Some(b"task@5"), Some(b"{}")).unwrap();
+        assert_eq!(pending.commits(), Some((vec![b"new".to_vec()], 5)));
+        assert_eq!(pending.commits(), None);
     }
 }

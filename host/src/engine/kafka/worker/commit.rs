@@ -4,7 +4,6 @@
 //! Invariant: an offset is committed only with what followed from the records before it, and what is
 //! dropped from topics is nothing that a commit still refers to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,16 +11,15 @@ use std::time::Instant;
 use wasmill_kafka::{
     CommitError, Delivered, NO_HEADERS, NotAMember, Offsets, Producer, Record, Ticket,
 };
-use wasmill_pipeline::plan::InputFrom;
 
+use super::places::Places;
 use super::{Assigned, Live, Worker, begin};
 use crate::engine::Error;
 use crate::engine::embedded::PACK_BYTES;
-use crate::engine::feed::Place;
 use crate::engine::kafka::apply::{Job, Message};
+use crate::engine::kafka::changelog::Kind;
 use crate::engine::kafka::failpoint;
 use crate::engine::kafka::janitor::Needless;
-use crate::engine::kafka::open::{PACK, TASK};
 use crate::engine::kafka::outbox::Handles;
 use crate::engine::kafka::setup::Setup;
 use crate::engine::kafka::units::Unit;
@@ -85,7 +83,7 @@ impl<'env> Worker<'_, 'env> {
         let producer = self.producer.as_mut().expect("one commit at a time has it");
         let read = Progress::default();
         read.take_over(&self.read);
-        let mut cut = Cut { frozen: Vec::new(), places: BTreeMap::new(), read };
+        let mut cut = Cut { frozen: Vec::new(), places: Places::default(), read };
         for (unit, assigned) in &mut self.units {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
@@ -96,11 +94,10 @@ impl<'env> Worker<'_, 'env> {
                     task.epoch += 1;
                     task.touched = false;
                 }
-                places(self.setup, task, &mut cut.places);
+                cut.places.add(self.setup, task);
             }
             // Offsets of every unit: by them Kafka checks that it is this worker's.
-            let leader = self.setup.leader(unit.component);
-            cut.places.entry((leader, unit.partition)).or_insert(0);
+            cut.places.stand_for(self.setup.leader(unit.component), unit.partition);
         }
         Ok(cut)
     }
@@ -117,6 +114,8 @@ impl<'env> Worker<'_, 'env> {
                 Ok(())
             }
             Err(refused @ CommitError::Refused { .. }) => Err(Error::Commit(refused)),
+            // There is no time to do it again.
+            Err(why) if self.is_ending() => Err(Error::Commit(why)),
             Err(why) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
                 self.distrusted |= matches!(why, CommitError::Undelivered { .. });
@@ -129,7 +128,7 @@ impl<'env> Worker<'_, 'env> {
     pub(super) fn settle(&mut self, cut: Cut<'env>, delivered: &Delivered) {
         failpoint::at(failpoint::AFTER_COMMIT);
         // What the pipeline wrote for itself and has read.
-        for ((topic, partition), before) in cut.places {
+        for (topic, partition, before) in cut.places.iter() {
             if before > 0 && self.setup.is_frames(topic) {
                 let topic = topic.to_owned();
                 let _ = self.needless.send(Needless { topic, partition, before });
@@ -146,7 +145,7 @@ impl<'env> Worker<'_, 'env> {
     /// Drops what can't be committed, as there is no membership to check it against.
     pub(super) fn expelled(&mut self, why: &NotAMember) -> Result<(), Error> {
         tracing::warn!(worker = self.name, "what was not committed is dropped: {why}");
-        self.roll_back()
+        if self.is_ending() { Ok(()) } else { self.roll_back() }
     }
 
     /// Has what was committed applied, and what it makes needless dropped.
@@ -155,6 +154,7 @@ impl<'env> Worker<'_, 'env> {
             let Some(Assigned::Open(tasks)) = self.units.get_mut(&unit) else { continue };
             let Some(task) = tasks.iter_mut().find(|t| t.run.name == name) else { continue };
             let offset = delivered.offsets[ticket.expect("it was sent").0];
+            task.held = false;
             let bytes = packs.iter().map(Vec::len).sum();
             let before = match &task.file {
                 None => Some(offset),
@@ -178,8 +178,8 @@ impl<'env> Worker<'_, 'env> {
 /// What a commit is of.
 pub(super) struct Cut<'env> {
     frozen: Vec<Frozen>,
-    /// Where inputs are read on, by topic and partition.
-    places: BTreeMap<(&'env str, u32), i64>,
+    /// Where inputs are read on.
+    places: Places<'env>,
     /// What was read for it.
     read: Progress,
 }
@@ -193,12 +193,13 @@ impl<'env> Cut<'env> {
     ) -> Result<(), Error> {
         for frozen in &mut self.frozen {
             let (topic, partition) = (changelogs[frozen.sub], frozen.unit.partition);
+            let (pack_key, task_key) = (Kind::Pack.key(frozen.stamp), Kind::Task.key(frozen.stamp));
             for pack in &frozen.packs {
-                let (key, value) = (Some(PACK), Some(pack.as_slice()));
+                let (key, value) = (Some(pack_key.as_slice()), Some(pack.as_slice()));
                 producer
                     .send(Record { topic, partition, key, value, timestamp: None }, NO_HEADERS)?;
             }
-            let (key, value) = (Some(TASK), Some(frozen.saved.as_slice()));
+            let (key, value) = (Some(task_key.as_slice()), Some(frozen.saved.as_slice()));
             let record = Record { topic, partition, key, value, timestamp: None };
             frozen.ticket = Some(producer.send_tracked(record, NO_HEADERS)?);
         }
@@ -208,7 +209,7 @@ impl<'env> Cut<'env> {
     /// The offsets for the group.
     pub(super) fn offsets(&self) -> Vec<Offsets<'env>> {
         let each = self.places.iter();
-        each.map(|(&(topic, partition), &next)| Offsets { topic, partition, next, metadata: None })
+        each.map(|(topic, partition, next)| Offsets { topic, partition, next, metadata: None })
             .collect()
     }
 }
@@ -220,6 +221,8 @@ struct Frozen {
     sub: usize,
     epoch: u64,
     packs: Vec<Vec<u8>>,
+    /// What its records bear.
+    stamp: Option<u64>,
     /// Where it stands.
     saved: Vec<u8>,
     /// Of the record that says so, once it is sent.
@@ -246,32 +249,12 @@ fn freeze(
         sub: task.run.sub,
         epoch: task.epoch,
         packs: changes.pack(PACK_BYTES),
+        stamp: task.stamp,
         saved: serde_json::to_vec(&saved).expect("where a task stands is plain data"),
         ticket: None,
     };
     task.saved = Some(saved);
     Ok(frozen)
-}
-
-/// Where the inputs of a task stand by what is saved of it, for the group's offsets. Inputs may have
-/// moved on since over what is no record; but nothing may be dropped that a commit still refers to.
-fn places<'s>(setup: &'s Setup<'_>, task: &Live, offsets: &mut BTreeMap<(&'s str, u32), i64>) {
-    let sub = &setup.topology.subs[task.run.sub];
-    let Some(saved) = &task.saved else { return };
-    for (input, from) in sub.inputs.iter().enumerate() {
-        let InputFrom::Topic(topic) = from else { continue };
-        let ways = &setup.ways[*topic];
-        let name = ways.frames.as_deref().or(ways.plain.as_deref()).expect("a topic has a way");
-        let next = match saved.place(input) {
-            Some(Place::Offset(next)) => *next,
-            // Ended in an earlier run, it is not asked for any more.
-            Some(Place::Ended) => setup.known_end(name, task.partition).unwrap_or(0),
-            _ => continue,
-        };
-        // Of several tasks that read it the one that is behind counts.
-        let known = offsets.entry((name, task.partition)).or_insert(next);
-        *known = (*known).min(next);
-    }
 }
 
 /// Notes the figures of a task's stages.

@@ -3,6 +3,7 @@
 //! Invariant: what tasks give while the producer is lent waits in them, so that a transaction holds
 //! what was given up to its cut and nothing else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use wasmill_kafka::{CommitError, Delivered, NotAMember, Offsets, Producer};
@@ -40,10 +41,10 @@ impl Worker<'_, '_> {
         }
         let (sender, back) = channel();
         let (group, waker, offsets) = (self.group.clone(), self.waker.clone(), cut.offsets());
-        let name = self.name.clone();
+        let (name, ending) = (self.name.clone(), &self.setup.ending);
         self.scope.spawn(move || {
             failpoint::at(failpoint::BEFORE_COMMIT);
-            let outcome = commit(&mut producer, &offsets, &group, &name);
+            let outcome = commit(&mut producer, &offsets, &group, &name, ending);
             // Nobody listens any more when the worker has stopped.
             let _ = sender.send((producer, outcome));
             waker.wake();
@@ -69,6 +70,11 @@ impl Worker<'_, '_> {
         let Some((producer, outcome)) = back else { return self.roll_back() };
         self.producer = Some(producer);
         match outcome {
+            Outcome::Decided(Err(why @ CommitError::Undecided { .. })) => {
+                // It can't be aborted any more: whoever has its id next decides it.
+                self.producer = None;
+                Err(Error::Commit(why))
+            }
             Outcome::Decided(result) => self.conclude(lent.cut, result),
             Outcome::NotAMember(why) => self.expelled(&why),
         }
@@ -90,12 +96,13 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Commits what was sent, until that is decided.
+/// Commits what was sent, until that is decided, or the run ends and Kafka does not answer.
 fn commit(
     producer: &mut Producer,
     offsets: &[Offsets<'_>],
     group: &Group,
     worker: &str,
+    ending: &AtomicBool,
 ) -> Outcome {
     // All is sent before the group is asked: a generation that ends in between would cost the commit,
     // and a partition leaves only when this worker has given it up.
@@ -106,10 +113,67 @@ fn commit(
         Ok(group) => group,
         Err(why) => return Outcome::NotAMember(why),
     };
-    let mut result = producer.commit(offsets, &group);
-    while let Err(CommitError::Undecided { why }) = &result {
+    let result = producer.commit(offsets, &group);
+    let is_ending = || ending.load(Ordering::Relaxed);
+    Outcome::Decided(until_decided(result, is_ending, |why| {
         tracing::warn!(worker, "a commit is not decided yet: {why}");
-        result = producer.resume();
+        producer.resume()
+    }))
+}
+
+/// Resumes a commit until it is decided, or the run ends.
+fn until_decided<T>(
+    mut result: Result<T, CommitError>,
+    is_ending: impl Fn() -> bool,
+    mut resume: impl FnMut(&str) -> Result<T, CommitError>,
+) -> Result<T, CommitError> {
+    while let Err(CommitError::Undecided { why }) = &result
+        && !is_ending()
+    {
+        result = resume(why);
     }
-    Outcome::Decided(result)
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn undecided<T>() -> Result<T, CommitError> {
+        Err(CommitError::Undecided { why: "no broker answers".into() })
+    }
+
+    /// A process that was told to end while the brokers were gone never did.
+    #[test]
+    fn a_commit_that_stays_undecided_is_given_up_when_the_run_ends() {
+        let tries = Cell::new(0);
+        let result = until_decided(
+            undecided::<()>(),
+            || tries.get() == 3,
+            |_| {
+                tries.set(tries.get() + 1);
+                undecided()
+            },
+        );
+        assert_eq!((result, tries.get()), (undecided(), 3));
+    }
+
+    #[test]
+    fn a_commit_is_resumed_until_it_is_decided() {
+        let answers = Cell::new(vec![Ok(1), undecided(), undecided()]);
+        let result = until_decided(
+            undecided(),
+            || false,
+            |_| {
+                let mut left = answers.take();
+                let answer = left.pop().unwrap();
+                answers.set(left);
+                answer
+            },
+        );
+        assert_eq!(result, Ok(1));
+        assert!(answers.take().is_empty());
+    }
 }

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmill_kafka::CommitError;
+use wasmill_pipeline::LostOffsets;
 
 use super::connect::producer;
 use super::{Assigned, RETRY, Worker};
 use crate::engine::Error;
+use crate::engine::kafka::setup::Part;
 use crate::engine::kafka::units::Unit;
 
 impl Worker<'_, '_> {
@@ -23,13 +25,32 @@ impl Worker<'_, '_> {
                 self.distrusted |= matches!(e, CommitError::Undelivered { .. });
                 self.roll_back()
             }
-            Err(Error::Kafka(e)) if passes(&e) || self.was_read_by_others(&e) => {
+            Err(Error::Kafka(e)) if self.passes(&e) || self.was_read_by_others(&e) => {
                 tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
                 std::thread::sleep(RETRY);
                 self.roll_back()
             }
             result => result,
         }
+    }
+
+    /// Commits for the last time. What can't be committed any more is done again by whoever has the
+    /// tasks next.
+    pub(super) fn commit_last(&mut self) -> Result<(), Error> {
+        match self.commit() {
+            Err(Error::Commit(why))
+                if !matches!(why, CommitError::Refused { .. } | CommitError::Undecided { .. }) =>
+            {
+                tracing::warn!(worker = self.name, "the last commit has failed: {why}");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Whether work is done again from the last commit after an error.
+    pub(super) fn passes(&self, error: &wasmill_kafka::Error) -> bool {
+        passes(error, |topic| self.setup.part_of(topic))
     }
 
     /// Whether records that the pipeline wrote for itself are gone because others had this worker's
@@ -55,10 +76,13 @@ impl Worker<'_, '_> {
                 stop.store(true, Ordering::Relaxed);
             }
         }
+        if self.is_ending() {
+            return Ok(());
+        }
         self.abort()?;
         self.read = Arc::default();
         for unit in units {
-            self.open(unit);
+            self.open(unit, Duration::ZERO);
         }
         self.last_commit = Instant::now();
         Ok(())
@@ -100,16 +124,60 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Whether an error is one of the network or the brokers, after which work is done again from the last
-/// commit.
-pub(super) fn passes(error: &wasmill_kafka::Error) -> bool {
+/// Whether an error is one of the network or the brokers, or one that opening the tasks again sees to,
+/// so that work is done again from the last commit.
+fn passes(error: &wasmill_kafka::Error, part_of: impl Fn(&str) -> Part) -> bool {
     use wasmill_kafka::Error as E;
     match error {
         E::Send { refused, .. } => !refused,
         E::Read { .. } => true,
         E::Request { retriable, .. } => *retriable,
-        // Whoever had the task before has shortened its changelog meanwhile.
-        E::OffsetGone { topic, .. } => topic.ends_with("-changelog"),
+        E::OffsetGone { topic, .. } => match part_of(topic) {
+            // Whoever had the task before has shortened its changelog meanwhile.
+            Part::Changelog => true,
+            Part::Frames | Part::Input(LostOffsets::Fail) => false,
+            // Reading goes on where the source says, from when its task is opened.
+            Part::Input(LostOffsets::Earliest | LostOffsets::Latest) => true,
+        },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gone(part: Part) -> bool {
+        let topic = "clicks-changelog".to_owned();
+        let error =
+            wasmill_kafka::Error::OffsetGone { topic, partition: 0, offset: 7, range: None };
+        passes(&error, |_| part)
+    }
+
+    /// Any topic was taken for a changelog whose name ended like one: an input of that name was opened
+    /// again for ever.
+    #[test]
+    fn offsets_of_an_input_that_are_gone_end_the_run_whatever_the_topic_is_called() {
+        assert!(!gone(Part::Input(LostOffsets::Fail)));
+        assert!(!gone(Part::Frames));
+        assert!(gone(Part::Changelog));
+    }
+
+    #[test]
+    fn offsets_that_go_while_an_input_is_read_are_answered_by_the_policy_of_its_source() {
+        assert!(gone(Part::Input(LostOffsets::Earliest)));
+        assert!(gone(Part::Input(LostOffsets::Latest)));
+    }
+
+    #[test]
+    fn what_a_broker_may_answer_otherwise_the_next_time_passes() {
+        let request = |retriable| wasmill_kafka::Error::Request {
+            what: String::new(),
+            brokers: String::new(),
+            why: String::new(),
+            retriable,
+        };
+        let none = |_: &str| Part::Input(LostOffsets::Fail);
+        assert!(passes(&request(true), none) && !passes(&request(false), none));
     }
 }

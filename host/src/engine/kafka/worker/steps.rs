@@ -51,6 +51,10 @@ impl Worker<'_, '_> {
         let done = match waiting.step {
             Step::Given | Step::Logged if !self.is_delivered(&waiting)? => None,
             Step::Given => {
+                // Whoever has lost its tasks writes nothing, as far as it knows of that.
+                if let Err(e) = self.group.metadata() {
+                    return self.expelled(&e);
+                }
                 let changelogs = self.changelogs.clone();
                 waiting.cut.log(self.own(), &changelogs)?;
                 (waiting.lot, waiting.step) = (self.own().cut(), Step::Logged);
