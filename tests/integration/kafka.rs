@@ -72,14 +72,14 @@ fn a_process_that_dies_at_a_commit_loses_nothing_and_repeats_nothing() {
     let expected = world.expected(&OUTPUTS, &[]);
     let mut deaths = 0;
     for n in [1, 2, 3, 5] {
-        for instant in ["before-commit", "after-commit"] {
+        for instant in ["before-commit", "before-end", "after-commit"] {
             let mut command = world.command("run", "data", &MANY_COMMITS);
             let output =
                 command.env("WASMILL_CRASH_AT", format!("{instant}:{n}")).output().unwrap();
             deaths += u32::from(!output.status.success());
         }
     }
-    assert!(deaths >= 6, "only {deaths} processes have died: the test shows little");
+    assert!(deaths >= 9, "only {deaths} processes have died: the test shows little");
     assert_eq!(world.run("data", &[])["complete"], true);
     world.assert_topics(&expected, "");
 }

@@ -18,3 +18,4 @@ mod support;
 mod topics;
 mod weblog;
 mod world;
+mod zombies;

@@ -83,6 +83,7 @@ impl Worker<'_, '_> {
         match outcome {
             Outcome::Decided(Ok(delivered)) => self.settle(lent.cut, &delivered),
             Outcome::Decided(Err(why)) => {
+                tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
                 self.distrusted |= matches!(why, CommitError::Undelivered { .. });
             }
             Outcome::NotAMember(_) => {}
@@ -106,7 +107,12 @@ fn commit(
         Ok(group) => group,
         Err(why) => return Outcome::NotAMember(why),
     };
-    let mut result = producer.commit(offsets, &group);
+    failpoint::at(failpoint::BEFORE_OFFSETS);
+    if let Err(why) = producer.add_offsets(offsets, &group) {
+        return Outcome::Decided(Err(why));
+    }
+    failpoint::at(failpoint::BEFORE_END);
+    let mut result = producer.commit_records();
     while let Err(CommitError::Undecided { why }) = &result {
         tracing::warn!(worker, "a commit is not decided yet: {why}");
         result = producer.resume();
