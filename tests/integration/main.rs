@@ -12,6 +12,7 @@ mod input;
 mod kafka;
 mod ledger;
 mod rebalance;
+mod replay;
 mod retention;
 mod savepoint;
 mod support;
