@@ -15,6 +15,7 @@ mod rebalance;
 mod replay;
 mod retention;
 mod savepoint;
+mod starts;
 mod support;
 mod topics;
 mod weblog;
