@@ -48,9 +48,10 @@ const OUTPUTS: [&str; 4] = ["clean", "live", "sessions", "dead"];
 
 #[test]
 fn the_example_gives_on_kafka_what_it_gives_on_the_embedded_log() {
-    let Some(log) = support::shared("data/apache_logs") else { return };
+    let test = "the_example_on_kafka";
+    let Some(log) = support::shared(test, "data/apache_logs") else { return };
     let text = std::fs::read_to_string(root().join("examples/weblog/pipeline.toml")).unwrap();
-    let Some(world) = World::new("the_example_on_kafka", &text) else { return };
+    let Some(world) = World::new(test, &text) else { return };
     let table = root().join("examples/weblog/sections.csv");
     std::fs::copy(table, world.path("sections.csv")).unwrap();
     let set = format!("source.raw.path={}", log.canonicalize().unwrap().display());
@@ -192,7 +193,8 @@ fn what_is_wrong_with_topics_and_settings_is_said() {
     world.produce("clean", 5, std::iter::empty());
     let set = ["--set", "topic.clean.partitions=3"];
     let error = error_of(&world.wasmill("run", "a", &set));
-    let both = "clean: has 5 partitions, but 3 are needed; keys are placed by the number of partitions";
+    let both =
+        "clean: has 5 partitions, but 3 are needed; keys are placed by the number of partitions";
     assert!(error.contains(both), "{error}");
 
     let set = ["--set", "kafka.properties.no.such.setting=1"];

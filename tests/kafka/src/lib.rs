@@ -41,7 +41,7 @@ mod watchdog;
 pub use cluster::{Cluster, End, Jvm, Link, Options};
 pub use error::{Error, Unavailable};
 pub use proxy::{Cut, Proxy};
-pub use skip::cluster_or_skip;
+pub use skip::{cluster_or_skip, left_out};
 pub use standalone::{Running, Standalone};
 
 use std::path::PathBuf;
