@@ -16,6 +16,7 @@ mod records;
 mod replay;
 mod retention;
 mod savepoint;
+mod security;
 mod starts;
 mod status;
 mod support;

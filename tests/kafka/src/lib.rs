@@ -34,6 +34,7 @@ mod metadata;
 mod node;
 mod ports;
 mod proxy;
+mod security;
 mod skip;
 mod standalone;
 mod watchdog;
@@ -41,6 +42,7 @@ mod watchdog;
 pub use cluster::{Cluster, End, Jvm, Link, Options};
 pub use error::{Error, Unavailable};
 pub use proxy::{Cut, Proxy};
+pub use security::{PASSWORD, Security, USER};
 pub use skip::{cluster_or_skip, left_out};
 pub use standalone::{Running, Standalone};
 
