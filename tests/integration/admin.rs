@@ -108,7 +108,7 @@ fn count(status: &Value, stage: &str, count: &str) -> u64 {
 }
 
 /// The samples of a metric: the text of the labels, and the value.
-fn samples<'a>(text: &'a str, name: &str) -> Vec<(&'a str, f64)> {
+pub fn samples<'a>(text: &'a str, name: &str) -> Vec<(&'a str, f64)> {
     let of = |line: &'a str| {
         let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.split_once("} ")?;
         Some((labels, value.parse().expect("a number")))

@@ -17,7 +17,7 @@ const LOG_BYTES: &str = "100000";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is kept of numbers.
-fn fold(numbers: &[u64]) -> Value {
+pub fn fold(numbers: &[u64]) -> Value {
     let step = |hash: u64, n: &u64| (hash.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
     json!({
         "count": numbers.len(),

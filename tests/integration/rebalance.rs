@@ -1,10 +1,13 @@
 //! Tasks that move between instances, and those that don't.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
-use wasmill_kafka::Producer;
+use wasmill_kafka::{Event, Membership, Producer, Strategy, Waker};
 
 use crate::ledger::{self, Feed, PARTITIONS};
 use crate::support::Record;
@@ -20,6 +23,11 @@ fn records(status: &Value) -> u64 {
     let tasks = status["tasks"].as_object().unwrap().values();
     let stages = tasks.flat_map(|task| task["stages"].as_array().unwrap());
     stages.map(|stage| stage["counts"]["records_in"].as_u64().unwrap()).sum()
+}
+
+/// How often the worker of an instance has committed.
+fn commits(status: &Value) -> u64 {
+    status["workers"]["0"]["commits"]["count"].as_u64().unwrap()
 }
 
 fn now_ms() -> i64 {
@@ -94,6 +102,125 @@ fn tasks_that_do_not_move_go_on_while_the_group_rebalances() {
         let pause = Duration::from_millis(pauses[partition as usize].unsigned_abs());
         assert!(pause < INTERVAL, "partition {partition} stood still for {pause:?}: {}", a.said());
     }
+}
+
+/// A member of the group that takes its share of the partitions and leaves them alone: it costs the machine
+/// nothing, as an instance that starts would.
+struct Idler {
+    stop: Arc<AtomicBool>,
+    has: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Idler {
+    fn join(world: &World) -> Self {
+        let (stop, has) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (stopped, share, settings) = (stop.clone(), has.clone(), world.settings());
+        let thread = std::thread::spawn(move || {
+            let (waker, cooperative) = (Waker::default(), Strategy::Cooperative);
+            let member = Membership::join(&settings, "ledger", &["in"], cooperative, None, &waker);
+            let mut member = member.unwrap();
+            while !stopped.load(Ordering::Relaxed) {
+                for event in member.poll(Duration::from_millis(10)) {
+                    match &event {
+                        Event::Assigned(some) => _ = share.fetch_add(some.len(), Ordering::Relaxed),
+                        Event::Revoked(some) | Event::Lost(some) => {
+                            share.fetch_sub(some.len(), Ordering::Relaxed);
+                        }
+                        Event::Error { .. } => continue,
+                    }
+                    member.acknowledge(&event).unwrap();
+                }
+            }
+            member.leave();
+        });
+        Self { stop, has, thread: Some(thread) }
+    }
+
+    /// How many partitions it has.
+    fn has(&self) -> usize {
+        self.has.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Idler {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A panic of it has been printed.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Where tasks stay while others move, what is processed of their partitions pauses for no longer than it
+/// does anyway, but for less than the time between commits: 100 ms, or what it is where the machine is too
+/// busy for that. A single pause may be the machine's doing, on
+/// which brokers and instances share the processors, so what is compared are medians: of the longest pauses
+/// of partitions that stay in each rebalance, and of those in as long a time without one right after it.
+#[test]
+fn the_pause_of_tasks_that_do_not_move_is_under_one_commit_interval() {
+    const ROUNDS: usize = 5;
+    let Some(world) = ledger::world("the_pause_of_tasks") else { return };
+    let set = ["--set", "kafka.consumer.session.timeout.ms=45000"];
+    let [a, b] = ["a", "b"].map(|name| world.start(name, &set));
+    let feed = Feed::start(&world, 600);
+    let both = |count: usize| [&a, &b].map(|instance| instance.wait_tasks(count));
+    let mut before = both(3);
+    ledger::wait_for_more(&world);
+    let commits = || [&a, &b].map(|instance| commits(&instance.try_status().unwrap()));
+    let (first, begun) = (commits(), Instant::now());
+
+    let mut windows = Vec::new();
+    let mut window = |from: i64, after: [Value; 2]| {
+        let to = now_ms();
+        let stay: BTreeSet<u32> =
+            before.iter().zip(&after).flat_map(|(before, after)| stayed(before, after)).collect();
+        before = after;
+        // As long a time in which nothing moves, with the same questions.
+        while now_ms() < to + (to - from) {
+            let _ = [&a, &b].map(Instance::try_status);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        windows.push(((from, to), (to, now_ms()), stay));
+    };
+    for _ in 0..ROUNDS {
+        let from = now_ms();
+        let idler = Idler::join(&world);
+        let (after, begun) = (both(2), Instant::now());
+        while idler.has() < 2 {
+            assert!(begun.elapsed() < TIMEOUT, "it has only {} of its partitions", idler.has());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        window(from, after);
+        let from = now_ms();
+        drop(idler);
+        window(from, both(3));
+    }
+    let (last, elapsed) = (commits(), begun.elapsed());
+    let total = feed.end();
+    let records = ledger::wait_for(&world, total);
+    ledger::assert_exact(&records, total);
+    let each = (last[0] - first[0] + last[1] - first[1]) / 2;
+    let interval = i64::try_from(elapsed.as_millis()).unwrap() / i64::try_from(each).unwrap();
+
+    let (mut moving, mut resting) = (Vec::new(), Vec::new());
+    for (rebalance, rest, stay) in windows {
+        assert!(stay.len() >= 4, "of six partitions only {stay:?} stayed");
+        moving.extend(stay.iter().map(|p| longest_pause(&records, *p, rebalance)));
+        resting.extend(stay.iter().map(|p| longest_pause(&records, *p, rest)));
+    }
+    let median = |pauses: &mut Vec<i64>| {
+        pauses.sort_unstable();
+        pauses[pauses.len() / 2]
+    };
+    let medians = (median(&mut moving), median(&mut resting));
+    eprintln!(
+        "pauses in ms, with rebalances: {moving:?}, without: {resting:?}; {interval} between commits"
+    );
+    assert!(
+        medians.0 < medians.1 + interval,
+        "medians of pauses in ms, of partitions that stay in a rebalance and without one: {medians:?}, \
+         with {interval} ms between commits"
+    );
 }
 
 #[test]

@@ -190,6 +190,18 @@ fn a_savepoint_of_a_stopped_pipeline_leaves_nothing_to_be_done_again() {
     instance.end();
     let records = since(&world, &before);
     assert_eq!(assert_tail(&records, total + ACCOUNTS), ACCOUNTS, "only what came later");
+
+    // The same in a third group, by one command.
+    let (before, data_dir) = (ends(&world), world.path("third"));
+    let third = ["--set", "kafka.group=third", "--data-dir", data_dir.to_str().unwrap()];
+    let run = [&["end", "--run", "--workers", "1"], &third[..], &BOUNDED].concat();
+    let output = savepoint(&world, "restore", &run);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    stdout_of(output);
+    assert!(said.contains("group third stands where savepoint end was taken"), "{said}");
+    assert!(data_dir.join("instance").exists(), "it ran in its data directory: {said}");
+    let records = since(&world, &before);
+    assert_eq!(assert_tail(&records, total + ACCOUNTS), ACCOUNTS, "only what came later");
 }
 
 #[test]

@@ -30,15 +30,17 @@ pub fn plugin(name: &str) -> PathBuf {
     path
 }
 
-/// A file of the shared inputs, or none, said so, where they are missing.
-pub fn shared(name: &str) -> Option<PathBuf> {
+/// A file of the shared inputs; where it is missing, the test is left out, which is said by its name.
+/// These are no part of the project, so that may be in continuous integration too.
+pub fn shared(test: &str, name: &str) -> Option<PathBuf> {
     let folder =
         std::env::var_os("WASMILL_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = folder.join(name);
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: {} is missing", path.display());
+    let why = format!("{} is missing, which WASMILL_SHARED may name the folder of", path.display());
+    wasmill_test_kafka::left_out(test, &why);
     None
 }
 

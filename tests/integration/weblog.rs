@@ -18,8 +18,8 @@ const OUTPUTS: [&str; 9] =
     ["clean", "live", "sessions", "pages", "visits", "users", "bounced", "engaged", "other"];
 
 /// Runs the example on the real log; gives its summary, or none where the log is missing.
-fn example(data_dir: &Path, more: &[&str]) -> Option<Value> {
-    let log = shared("data/apache_logs")?;
+fn example(test: &str, data_dir: &Path, more: &[&str]) -> Option<Value> {
+    let log = shared(test, "data/apache_logs")?;
     let log = format!("source.raw.path={}", log.canonicalize().unwrap().display());
     let args = [&["--set", &log], more].concat();
     Some(support::run(&root(), PIPELINE, data_dir, &args))
@@ -55,7 +55,7 @@ fn the_real_log_gives_the_known_figures() {
     for gap in ["15m", "30m"] {
         let data_dir = dir.path().join(gap);
         let set = format!("stage.sessionize.config.gap={gap}");
-        let Some(summary) = example(&data_dir, &["--set", &set]) else { return };
+        let Some(summary) = example("the_real_log", &data_dir, &["--set", &set]) else { return };
         assert_eq!(summary["records"], 10_000);
         assert_eq!(summary["complete"], true);
         for stage in summary["stages"].as_array().unwrap() {
@@ -152,7 +152,7 @@ fn without_a_bound_every_record_is_processed_or_late_with_its_origin() {
     // The log is up to 59 s out of order: sessions must be over sooner for that to show.
     let sets =
         ["--set", "source.raw.out-of-orderness=0s", "--set", "stage.sessionize.config.gap=5s"];
-    let Some(summary) = example(dir.path(), &sets) else { return };
+    let Some(summary) = example("without_a_bound", dir.path(), &sets) else { return };
     let late: Vec<Record> = topic(dir.path(), "late");
     let header = |record: &Record, name: &str| {
         let headers = record["headers"].as_array().unwrap().clone();
@@ -200,7 +200,7 @@ fn the_number_of_workers_does_not_show() {
     let dir = tempfile::tempdir().unwrap();
     let run = |workers: &str| {
         let data_dir = dir.path().join(workers);
-        example(&data_dir, &["--workers", workers])?;
+        example("the_number_of_workers", &data_dir, &["--workers", workers])?;
         Some(OUTPUTS.map(|name| by_key(&topic(&data_dir, name))))
     };
     let Some(one) = run("1") else { return };

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use wasmill_kafka::{
     Admin, Batch, Fetcher, Limit, NO_HEADERS, Producer, Record as Sent, Settings, TopicSpec, Waker,
 };
-use wasmill_test_kafka::{Cluster, cluster_or_skip};
+use wasmill_test_kafka::{Cluster, Options, cluster_or_skip};
 
 use crate::support::{self, Record, by_key, program, root, stdout_of};
 
@@ -31,7 +33,12 @@ pub struct World {
 impl World {
     /// None where there is no broker to be had.
     pub fn new(test: &str, pipeline: &str) -> Option<Self> {
-        let cluster = cluster_or_skip(test, 1)?;
+        Self::with(test, pipeline, 1)
+    }
+
+    /// The same, with a broker of a kind.
+    pub fn with(test: &str, pipeline: &str, options: impl Into<Options>) -> Option<Self> {
+        let cluster = cluster_or_skip(test, options)?;
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pipeline.toml"), pipeline).unwrap();
         Some(Self { cluster, folder })
@@ -160,17 +167,29 @@ impl World {
     }
 
     pub fn produce(&self, topic: &str, partitions: u32, values: impl Iterator<Item = String>) {
+        self.produce_from(topic, partitions, 0, values);
+    }
+
+    /// Sends records, of which number `n`, counted from `first`, is in partition `n % partitions` and has
+    /// the time 1,700,000,000,000 + n ms.
+    pub fn produce_from(
+        &self,
+        topic: &str,
+        partitions: u32,
+        first: u64,
+        values: impl Iterator<Item = String>,
+    ) {
         self.make(topic, partitions, &[]);
         let mut producer = Producer::at_least_once(&self.settings(), TIMEOUT).unwrap();
         let handle = producer.topic(topic).unwrap();
         producer.begin().unwrap();
-        for (n, value) in values.enumerate() {
+        for (n, value) in (first..).zip(values) {
             let record = Sent {
                 topic: handle,
                 partition: n as u32 % partitions,
                 key: None,
                 value: Some(value.as_bytes()),
-                timestamp: Some(1_700_000_000_000 + n as i64),
+                timestamp: Some(1_700_000_000_000 + n.cast_signed()),
             };
             producer.send(record, NO_HEADERS).unwrap();
         }
@@ -216,9 +235,29 @@ impl Instance {
         instance
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything that it has said.
     pub fn said(&self) -> String {
         text(&std::fs::read(&self.log).unwrap_or_default())
+    }
+
+    /// Where it answers over HTTP.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its metrics, as Prometheus gets them.
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!("host: {}\r\nconnection: close\r\n\r\n", self.address);
+        stream.write_all(format!("GET /metrics HTTP/1.1\r\n{head}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// How it stands; none while it does not say.

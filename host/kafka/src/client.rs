@@ -44,7 +44,7 @@ pub(crate) fn created(
 pub(crate) fn failed(context: &Context, what: String, error: &KafkaError) -> Error {
     let retriable = error.rdkafka_error_code().is_some_and(is_retriable);
     let mut why = error.to_string();
-    if retriable && let Some(reason) = context.take_error() {
+    if retriable && let Some(reason) = context.last_error() {
         why = format!("{why}; last: {reason}");
     }
     Error::Request {

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     stats: Mutex<Stats>,
     /// The last error that is not about one request.
     error: Mutex<Option<String>>,
+    /// The last error that librdkafka has logged, which says more than what it returns.
+    logged: Mutex<Option<String>>,
     deliveries: Mutex<Deliveries>,
     /// How many delivery reports came for each of two lots.
     reports: [AtomicU64; 2],
@@ -61,6 +63,7 @@ impl Context {
             closing: AtomicBool::new(false),
             stats: Mutex::default(),
             error: Mutex::default(),
+            logged: Mutex::default(),
             deliveries: Mutex::default(),
             reports: Default::default(),
         }
@@ -81,6 +84,13 @@ impl Context {
 
     pub(crate) fn take_error(&self) -> Option<String> {
         lock(&self.error).take()
+    }
+
+    /// The last error of connections, for instance why a broker lets nobody in. It stays: librdkafka
+    /// does not say the same again as long as it goes on.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        let logged = lock(&self.logged).clone();
+        logged.or_else(|| lock(&self.error).clone())
     }
 
     /// Notes an error that is not about one request.
@@ -147,7 +157,12 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::error!(facility, "{line}"),
+            | RDKafkaLogLevel::Error => {
+                tracing::error!(facility, "{line}");
+                // Without the thread.
+                let said = line.split_once("]: ").map_or(line.as_str(), |(_, said)| said);
+                *lock(&self.logged) = Some(said.to_owned());
+            }
             RDKafkaLogLevel::Warning => tracing::warn!(facility, "{line}"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "{line}"),
             RDKafkaLogLevel::Debug => tracing::debug!(facility, "{line}"),

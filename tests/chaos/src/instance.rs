@@ -17,6 +17,11 @@ const GUARD: &str = r#"trap '' INT TERM HUP; read -r _; kill -KILL "$1" 2>/dev/n
 /// Sets a limit to the size of files, in blocks of 512 bytes; writing more fails then, instead of
 /// ending the program.
 const LIMITED: &str = r#"trap '' XFSZ; ulimit -f "$1"; shift; exec "$@""#;
+/// Mounts a disk of so many bytes at a folder.
+const SMALL: &str = r#"mkdir -p "$2" && mount -t tmpfs -o size="$1" tmpfs "$2" || exit 125
+shift 2; exec "$@""#;
+/// What gives a process mounts of its own, which go with it: as root, and for others where they may.
+const OWN_MOUNTS: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-rm"]];
 
 /// How an instance is started.
 #[derive(Debug, Clone)]
@@ -31,8 +36,38 @@ pub struct Start {
     pub brokers: String,
     /// Threads that work.
     pub workers: u32,
-    /// The most bytes that a file may have, as on a disk that is full then.
-    pub most_bytes: Option<u64>,
+    /// How little room it has on its disk.
+    pub full: Option<Full>,
+}
+
+/// How a disk gets full.
+#[derive(Debug, Clone, Copy)]
+pub enum Full {
+    /// Its data directory is a disk of its own, empty at the start, of so many bytes.
+    Disk(u64, Mounts),
+    /// No file may have more bytes than these.
+    Files(u64),
+}
+
+/// That a process can have mounts of its own here, and by which command.
+#[derive(Debug, Clone, Copy)]
+pub struct Mounts(&'static [&'static str]);
+
+impl Mounts {
+    /// None where the system does not let this process have them.
+    pub fn find(folder: &Path) -> Option<Self> {
+        let folder = folder.join("mount");
+        let works = |words: &&&[&str]| {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]).args(["sh", "-c", SMALL, "small", "4096"]).arg(&folder);
+            command.args(["true"]).stdin(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let found = OWN_MOUNTS.iter().find(works).copied();
+        // It is there if any of them came so far.
+        let _ = std::fs::remove_dir(&folder);
+        found.map(Self)
+    }
 }
 
 /// An instance, whether it runs or not.
@@ -69,19 +104,25 @@ impl Instance {
             bail!("an instance is started that runs");
         }
         self.starts += 1;
-        if self.start.most_bytes.is_some() {
+        if self.start.full.is_some() {
             // Its log is a file too.
             self.log = self.data.with_extension(format!("{}.log", self.starts));
         }
         let mut log = File::options().create(true).append(true).open(&self.log)?;
         writeln!(log, "=== start {} at {:?}", self.starts, std::time::SystemTime::now())?;
         let of = &self.start;
-        let mut command = match of.most_bytes {
+        let mut command = match of.full {
             None => Command::new(&of.program),
-            Some(most) => {
+            Some(Full::Files(most)) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", LIMITED, "limited"]).arg((most / 512).to_string());
                 shell.arg(&of.program);
+                shell
+            }
+            Some(Full::Disk(bytes, Mounts(words))) => {
+                let mut shell = Command::new(words[0]);
+                shell.args(&words[1..]).args(["/bin/sh", "-c", SMALL, "small"]);
+                shell.arg(bytes.to_string()).arg(&self.data).arg(&of.program);
                 shell
             }
         };

@@ -9,7 +9,7 @@ mod finish;
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -145,7 +145,7 @@ impl Run {
             let (program, pipeline, cache) = (program.clone(), pipeline.clone(), cache.clone());
             // One with two workers, so that there are several in a process and in a group.
             let workers = if i == 0 { 2 } else { 1 };
-            let start = Start { program, pipeline, cache, brokers, workers, most_bytes: None };
+            let start = Start { program, pipeline, cache, brokers, workers, full: None };
             Instance::new(&folder, &format!("instance-{i}"), start)
         };
         let mut instances: Vec<Instance> =
@@ -177,6 +177,11 @@ impl Run {
             run.try_await_work(i)?;
         }
         Ok(run)
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Says something about the run when it ends.

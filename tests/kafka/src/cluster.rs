@@ -15,10 +15,11 @@ use std::{
 };
 
 use crate::{
-    Cut, Error, Proxy, artifacts, error,
+    Cut, Error, Proxy, Security, artifacts, error,
     installation::Installation,
     node::{self, Node, Settings},
     ports::Port,
+    security,
     watchdog::Watchdog,
 };
 
@@ -42,14 +43,16 @@ pub struct Options {
     pub heap_mib: Option<u32>,
     /// What the brokers' Java is made for.
     pub jvm: Jvm,
+    /// Whether there are listeners for each [`Security`] too.
+    pub secured: bool,
     /// Settings of the brokers, which go before those that are set by default.
     pub properties: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let (brokers, links, heap_mib, properties) = (1, 0, None, Vec::new());
-        Self { brokers, links, heap_mib, jvm: Jvm::QuickStart, properties }
+        let (brokers, links, heap_mib, jvm) = (1, 0, None, Jvm::QuickStart);
+        Self { brokers, links, heap_mib, jvm, secured: false, properties: Vec::new() }
     }
 }
 
@@ -149,6 +152,9 @@ impl Cluster {
         cluster.links.resize_with(options.links, || Link { proxies: Vec::new() });
         let heap = options.heap_mib.unwrap_or(if options.brokers == 1 { 512 } else { 384 });
         let id = node::uuid();
+        if options.secured {
+            security::make_certificate(&installation.keytool(), &cluster.folder)?;
+        }
         for broker in 0..options.brokers {
             let port = cluster.take_port()?;
             let mut settings = Settings::new(broker, &controllers, port);
@@ -157,6 +163,12 @@ impl Cluster {
                 let proxy = Proxy::start(port).map_err(error::io("starting a proxy"))?;
                 settings.link(port, proxy.port());
                 cluster.links[link].proxies.push(proxy);
+            }
+            if options.secured {
+                for security in Security::ALL {
+                    settings.secure(security, cluster.take_port()?);
+                }
+                settings.extend(&security::properties(&cluster.folder));
             }
             settings.extend(&options.properties);
             let flags = options.jvm.flags(heap);
@@ -179,6 +191,21 @@ impl Cluster {
     /// The addresses of all brokers, for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
         join(self.nodes.iter().map(Node::port))
+    }
+
+    /// The same for clients that show who they are, or encrypt.
+    ///
+    /// # Panics
+    /// Where there are no such listeners (see [`Options::secured`]).
+    pub fn secured(&self, security: Security) -> String {
+        let port = |node: &Node| node.settings().secured(security).expect("it has the listeners");
+        join(self.nodes.iter().map(port))
+    }
+
+    /// The file with the certificate that the brokers show, in PEM, where there are listeners with
+    /// TLS.
+    pub fn certificate(&self) -> PathBuf {
+        security::certificate(&self.folder)
     }
 
     /// The number of brokers, whether they run or not.

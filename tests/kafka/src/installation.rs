@@ -93,6 +93,11 @@ impl Installation {
         java
     }
 
+    /// The tool for keys and certificates that every Java has beside it.
+    pub(crate) fn keytool(&self) -> PathBuf {
+        self.java.with_file_name("keytool")
+    }
+
     /// The file that a formatted data folder holds, beside its own `meta.properties`.
     pub(crate) fn bootstrap(&self) -> (PathBuf, &'static str) {
         (self.prepared.join(BOOTSTRAP), BOOTSTRAP)

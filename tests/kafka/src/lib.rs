@@ -34,6 +34,7 @@ mod metadata;
 mod node;
 mod ports;
 mod proxy;
+mod security;
 mod skip;
 mod standalone;
 mod watchdog;
@@ -42,7 +43,8 @@ pub use artifacts::fetch;
 pub use cluster::{Cluster, End, Jvm, Link, Options};
 pub use error::{Error, Unavailable};
 pub use proxy::{Cut, Proxy};
-pub use skip::cluster_or_skip;
+pub use security::{PASSWORD, Security, USER};
+pub use skip::{cluster_or_skip, left_out};
 pub use standalone::{Running, Standalone};
 
 use std::path::PathBuf;

@@ -20,7 +20,9 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
 };
 
-use crate::{Error, error::io, installation::Installation, metadata::Members, watchdog::Watchdog};
+use crate::{
+    Error, Security, error::io, installation::Installation, metadata::Members, watchdog::Watchdog,
+};
 
 /// How often a node that is not there yet is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -35,6 +37,8 @@ pub(crate) struct Settings {
     port: u16,
     /// For each link of the cluster: where the node listens, and where clients find it.
     links: Vec<(u16, u16)>,
+    /// Where it listens for clients that show who they are, or encrypt.
+    secured: Vec<(Security, u16)>,
     extra: Vec<(String, String)>,
     /// The lowest level of messages in the log.
     pub(crate) level: &'static str,
@@ -43,13 +47,25 @@ pub(crate) struct Settings {
 impl Settings {
     /// Of the node `id` of a cluster of as many as there are controllers' ports.
     pub(crate) fn new(id: usize, controllers: &[u16], port: u16) -> Self {
-        let (links, extra) = (Vec::new(), Vec::new());
-        Self { id, controllers: controllers.to_vec(), port, links, extra, level: "warn" }
+        let (links, secured, extra) = (Vec::new(), Vec::new(), Vec::new());
+        let controllers = controllers.to_vec();
+        Self { id, controllers, port, links, secured, extra, level: "warn" }
     }
 
     /// Adds a listener at `port` that clients are told to reach at `advertised`.
     pub(crate) fn link(&mut self, port: u16, advertised: u16) {
         self.links.push((port, advertised));
+    }
+
+    /// Adds a listener at `port` for clients of this kind.
+    pub(crate) fn secure(&mut self, security: Security, port: u16) {
+        self.secured.push((security, port));
+        self.extend(&security.properties());
+    }
+
+    /// The port for clients of this kind, where there is one.
+    pub(crate) fn secured(&self, security: Security) -> Option<u16> {
+        self.secured.iter().find(|(of, _)| *of == security).map(|(_, port)| *port)
     }
 
     /// Adds settings, which go before those set here.
@@ -83,6 +99,12 @@ impl Settings {
             let _ = write!(listeners, ",{name}://127.0.0.1:{port}");
             let _ = write!(advertised, ",{name}://127.0.0.1:{outside}");
             let _ = write!(protocols, ",{name}:PLAINTEXT");
+        }
+        for (security, port) in &self.secured {
+            let name = security.listener();
+            let _ = write!(listeners, ",{name}://127.0.0.1:{port}");
+            let _ = write!(advertised, ",{name}://127.0.0.1:{port}");
+            let _ = write!(protocols, ",{name}:{}", security.protocol());
         }
         let voters = self.controllers.iter().enumerate();
         let voters: Vec<_> = voters.map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();

@@ -35,6 +35,25 @@ impl Producer {
         self.commit_with(Some((offsets, group)))
     }
 
+    /// With transactions: makes offsets of the group part of the one that is open, when all that was sent
+    /// is delivered. [`Producer::commit_records`] commits both, as [`Producer::commit`] does in one call.
+    ///
+    /// # Errors
+    /// [`CommitError`], whose variants say what to do.
+    pub fn add_offsets(
+        &mut self,
+        offsets: &[Offsets<'_>],
+        group: &GroupMetadata,
+    ) -> Result<(), CommitError> {
+        let deadline = Instant::now() + self.timeout;
+        self.drain_until(deadline)?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let list = partitions(offsets).map_err(|why| CommitError::Abortable { why })?;
+        self.send_offsets(&list, group, deadline)
+    }
+
     /// Without transactions: asks the group's member to commit offsets, whatever is still on its way.
     /// [`Producer::poll_offsets`] tells when that is done.
     ///

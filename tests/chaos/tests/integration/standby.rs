@@ -88,7 +88,7 @@ fn a_standby_takes_over_and_reads_only_the_end_of_the_changelog() {
         cache: root.join("target/chaos/compiled"),
         brokers: cluster.bootstrap(),
         workers: 1,
-        most_bytes: None,
+        full: None,
     };
     let mut instances = ["first", "second"].map(|name| Instance::new(&folder, name, start.clone()));
     instances[0].start().unwrap();

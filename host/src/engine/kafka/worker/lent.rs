@@ -89,6 +89,7 @@ impl Worker<'_, '_> {
         match outcome {
             Outcome::Decided(Ok(delivered)) => self.settle(lent.cut, &delivered),
             Outcome::Decided(Err(why)) => {
+                tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
                 self.distrusted |= matches!(why, CommitError::Undelivered { .. });
             }
             Outcome::NotAMember(_) => {}
@@ -113,7 +114,12 @@ fn commit(
         Ok(group) => group,
         Err(why) => return Outcome::NotAMember(why),
     };
-    let result = producer.commit(offsets, &group);
+    failpoint::at(failpoint::BEFORE_OFFSETS);
+    if let Err(why) = producer.add_offsets(offsets, &group) {
+        return Outcome::Decided(Err(why));
+    }
+    failpoint::at(failpoint::BEFORE_END);
+    let result = producer.commit_records();
     let is_ending = || ending.load(Ordering::Relaxed);
     Outcome::Decided(until_decided(result, is_ending, |why| {
         tracing::warn!(worker, "a commit is not decided yet: {why}");
