@@ -216,7 +216,8 @@ fn the_number_of_workers_does_not_show() {
 /// In = processed + late, by any number of workers and at each stage that has windows.
 #[test]
 fn with_any_number_of_workers_every_record_is_processed_or_late() {
-    let Some(log) = shared("data/apache_logs") else { return };
+    let test = "with_any_number_of_workers_every_record_is_processed_or_late";
+    let Some(log) = shared(test, "data/apache_logs") else { return };
     let dir = tempfile::tempdir().unwrap();
     let example = std::fs::read_to_string(root().join(PIPELINE)).unwrap();
     let more = "[topic.counted]\nfrom = \"stage.page-counts\"\n\
