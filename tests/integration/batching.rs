@@ -392,8 +392,9 @@ config = { measure = "top", top = 3 }
 from = "stage.top"
 "#;
 
+/// In the engine: however many records a batch has at most, and cut at random from a seed.
 #[test]
-fn the_engines_batch_records_do_not_show() {
+fn neither_the_engines_batch_records_nor_random_cuts_show() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("pipeline.toml"), PIPELINE).unwrap();
     let config = wasmill_generate::Config {
@@ -407,10 +408,14 @@ fn the_engines_batch_records_do_not_show() {
     std::fs::write(dir.path().join("access.log"), clickstream(&config)).unwrap();
     let topics =
         ["raw", "clean", "live", "sessions", "pages", "top", "dead", "invalid", "late", "expired"];
-    let run = |batch_records: &str| {
-        let data_dir = dir.path().join(batch_records);
+    let run = |batch_records: &str, seed: Option<u64>| {
+        let name = format!("{batch_records}-{seed:?}");
+        let data_dir = dir.path().join(&name);
         let set = format!("engine.batch-records={batch_records}");
-        support::run(dir.path(), "pipeline.toml", &data_dir, &["--set", &set]);
+        let seed = seed.map(|seed| seed.to_string());
+        let set_seed = seed.as_deref().map(|seed| ("WASMILL_PIECE_SEED", seed));
+        let more = ["--set", set.as_str()];
+        support::run_with(dir.path(), "pipeline.toml", &data_dir, &more, set_seed.as_slice());
         topics.map(|topic| {
             let mut records = support::topic(&data_dir, topic);
             for record in &mut records {
@@ -422,13 +427,26 @@ fn the_engines_batch_records_do_not_show() {
             by_key(&records)
         })
     };
-    let whole = run("1000");
+    let whole = run("1000", None);
     for (topic, keys) in topics.iter().zip(&whole) {
         assert!(!keys.is_empty() || *topic == "invalid", "topic {topic} has to have records");
     }
-    for batch_records in ["1", "7"] {
-        for ((topic, keys), whole) in topics.iter().zip(run(batch_records)).zip(&whole) {
-            assert!(keys == *whole, "topic {topic} differs with batch-records = {batch_records}");
+    let mut random = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    if let Ok(seed) = std::env::var("WASMILL_SEED") {
+        random = seed.parse().expect("WASMILL_SEED is a number");
+    }
+    eprintln!("WASMILL_SEED={random} cuts at the same places again");
+    for (batch_records, seed) in [
+        ("1", None),
+        ("7", None),
+        ("1000", Some(random)),
+        ("1000", Some(random + 1)),
+        ("13", Some(random)),
+        ("311", Some(random + 2)),
+    ] {
+        for ((topic, keys), whole) in topics.iter().zip(run(batch_records, seed)).zip(&whole) {
+            let cut = format!("batch-records = {batch_records} and seed {seed:?}");
+            assert!(keys == *whole, "topic {topic} differs with {cut}");
         }
     }
 }

@@ -95,9 +95,27 @@ pub fn clickstream(config: &wasmill_generate::Config) -> String {
 
 /// Runs a pipeline to its end; gives its summary.
 pub fn run(folder: &Path, pipeline: &str, data_dir: &Path, more: &[&str]) -> serde_json::Value {
-    let data_dir = data_dir.display().to_string();
-    let plugins = root().join("target/plugins").display().to_string();
-    let args = ["run", pipeline, "--data-dir", &data_dir, "--plugins", &plugins, "--json"];
-    let text = stdout_of(wasmill(folder, &[&args[..], more].concat()));
-    serde_json::from_str(&text).expect("the summary is JSON")
+    run_with(folder, pipeline, data_dir, more, &[])
+}
+
+/// The same, with variables in its environment.
+pub fn run_with(
+    folder: &Path,
+    pipeline: &str,
+    data_dir: &Path,
+    more: &[&str],
+    variables: &[(&str, &str)],
+) -> serde_json::Value {
+    let output = Command::new(program())
+        .args(["run", pipeline, "--json", "--data-dir"])
+        .arg(data_dir)
+        .arg("--plugins")
+        .arg(root().join("target/plugins"))
+        .args(more)
+        .current_dir(folder)
+        .env("WASMILL_CACHE_DIR", root().join("target/wasmill-cache"))
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the program starts");
+    serde_json::from_str(&stdout_of(output)).expect("the summary is JSON")
 }

@@ -12,6 +12,7 @@ mod feed;
 pub mod inspect;
 pub mod kafka;
 mod open;
+mod pieces;
 pub mod prepare;
 pub mod report;
 mod resources;

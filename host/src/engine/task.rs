@@ -17,6 +17,7 @@ use wasmill_core::task::{Clocks, Effects, Fact, Stage, Task};
 
 use super::Error;
 use super::feed::{Feed, Piece, Place};
+use super::pieces::Pieces;
 use super::report::Progress;
 use crate::sink;
 
@@ -92,6 +93,7 @@ pub(super) struct Run<F, O> {
     pub(super) outlet: O,
     pub(super) sinks: BTreeMap<usize, sink::Writer>,
     pub(super) batch_records: usize,
+    pieces: Pieces,
     pub(super) progress: Arc<Progress>,
     /// Watermarks that are still to be written, by way out.
     marks: BTreeMap<usize, (i64, bool)>,
@@ -115,6 +117,7 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         progress: Arc<Progress>,
     ) -> Self {
         Self {
+            pieces: Pieces::of(&name),
             name,
             sub,
             stages,
@@ -211,7 +214,7 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         }
         let input = &mut self.inputs[index];
         let feed = input.feed.as_mut().expect("looked at above");
-        match feed.next(self.batch_records, now)? {
+        match feed.next(self.pieces.next(self.batch_records), now)? {
             Piece::Pending => {
                 // What was passed over may be no record.
                 self.arrive(index);

@@ -155,3 +155,89 @@ impl tokio::io::AsyncWrite for Output {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no test panics with the lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that the log gets.
+    fn logged(of: impl FnOnce(&Output)) -> Vec<String> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        tracing::subscriber::with_default(subscriber, || of(&Output::new("clean")));
+        let bytes = log.0.lock().expect("no test panics with the lock").clone();
+        String::from_utf8(bytes).expect("a log is text").lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn lines_come_with_their_level_and_stage() {
+        let lines = logged(|output| {
+            output.log(tracing::Level::WARN, "odd");
+            output.log(tracing::Level::TRACE, "fine");
+            output.with(|lines| lines.write(b"one\ntwo, in"));
+            output.with(|lines| lines.write(b" parts\r\nthree"));
+        });
+        let expected = [
+            " WARN plugin: odd stage=\"clean\"",
+            "TRACE plugin: fine stage=\"clean\"",
+            " INFO plugin: one stage=\"clean\"",
+            " INFO plugin: two, in parts stage=\"clean\"",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn what_of_a_line_is_over_8_kib_is_cut() {
+        let lines = logged(|output| {
+            output.log(tracing::Level::INFO, &"x".repeat(LINE_BYTES + 9));
+            output.log(tracing::Level::INFO, &"y".repeat(LINE_BYTES));
+            for _ in 0..3 {
+                output.with(|lines| lines.write(&[b'z'; LINE_BYTES / 2]));
+            }
+            output.with(|lines| lines.write(b"\nafter\n"));
+        });
+        let bytes = |i: usize, c: char| lines[i].chars().filter(|found| *found == c).count();
+        assert_eq!([bytes(0, 'x'), bytes(1, 'y'), bytes(2, 'z')], [LINE_BYTES; 3]);
+        assert!(lines[3].contains("after") && lines.len() == 4, "{}", lines[3]);
+    }
+
+    #[test]
+    fn what_of_a_call_is_over_1_000_lines_is_counted() {
+        let lines = logged(|output| {
+            for lines in [LINES + 7, LINES] {
+                output.begin();
+                for _ in 0..lines / 2 {
+                    output.log(tracing::Level::INFO, "to the log");
+                    output.with(|lines| lines.write(b"to stdout\n"));
+                }
+                output.end();
+            }
+        });
+        let of = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+        assert_eq!((of("to the log"), of("to stdout")), (LINES as usize, LINES as usize));
+        assert!(lines[LINES as usize].contains("6 lines of the plugin were dropped"), "{lines:?}");
+        assert_eq!(lines.len(), 2 * LINES as usize + 1);
+    }
+}
