@@ -1,10 +1,12 @@
-//! Where reading begins on Kafka, and that it stays there whatever happens before the first record.
+//! Where reading begins, and that it stays there whatever happens before the first record.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wasmill_kafka::Committed;
 
-use crate::support::Record;
+use crate::support::{self, Record, program, root, stdout_of};
 use crate::world::{TIMEOUT, World};
 
 /// A pipeline that hands on what comes from where its topic ends when it starts the first time.
@@ -100,4 +102,42 @@ fn offsets_that_go_while_an_input_is_read_are_answered_by_its_policy() {
     assert!(said.contains("is gone; reading goes on"), "{said}");
     assert_eq!(found, 23, "{said}");
     instance.end();
+}
+
+/// The same on the embedded log, where the first commit came with the first checkpoint.
+#[test]
+fn a_start_at_the_end_of_an_embedded_topic_stays_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("follow.toml"), FROM_NOW_ON).unwrap();
+    let write = |numbers: std::ops::Range<u32>| {
+        let mut command = Command::new(program());
+        command.args(["topic", "write", "in", "--partitions", "2", "--data-dir", "data"]);
+        let mut child = command.current_dir(folder).stdin(Stdio::piped()).spawn().unwrap();
+        let line = |n: u32| format!("{{\"key\":\"{n}\",\"value\":\"{n}\"}}\n");
+        let lines: String = numbers.map(line).collect();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    write(0..10);
+    let plugins = root().join("target/plugins");
+    let mut run = Command::new(program());
+    run.args(["run", "follow.toml", "--data-dir", "data", "--set"]);
+    run.args(["engine.checkpoint-interval=1h", "--plugins"]).arg(&plugins).current_dir(folder);
+    let mut run = run.stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    // The first commit says what topics there are, the one after it where each task stands.
+    let commit = || std::fs::read_to_string(folder.join("data/log/COMMIT")).unwrap();
+    while !commit().contains("\"0-1\":") && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    write(10..30);
+    let plugins = plugins.to_str().unwrap();
+    let bounded = ["--set", "source.in.bounded=true", "--json", "--plugins", plugins];
+    let args = [&["run", "follow.toml", "--data-dir", "data"][..], &bounded].concat();
+    let summary: serde_json::Value =
+        serde_json::from_str(&stdout_of(support::wasmill(folder, &args))).unwrap();
+    assert_eq!(summary["records"], 20, "{summary}");
 }

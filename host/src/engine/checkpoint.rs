@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wasmill_log::Log;
+use wasmill_pipeline::{SourceKind, Start};
 
 use super::apply::Committed;
 use super::open::Opened;
@@ -82,6 +83,11 @@ impl<'a> Coordinator<'a> {
         let interval = Duration::from_millis(self.prepared.pipeline.engine.checkpoint_interval_ms);
         let mut last = Instant::now();
         let mut first = None;
+        if self.begins_at_an_end() {
+            // From now on it is known where: not at what is the end by the next start.
+            self.seen = u64::MAX;
+            self.commit(false, false)?;
+        }
         loop {
             std::thread::sleep(LOOK.min(interval));
             if let Some(error) = lock(&self.shared.error).take() {
@@ -104,6 +110,14 @@ impl<'a> Coordinator<'a> {
                 return Ok((ran, first));
             }
         }
+    }
+
+    /// Whether this is the first run, and some source begins at the end of its topic.
+    fn begins_at_an_end(&self) -> bool {
+        let at_end =
+            |kind: &SourceKind| matches!(kind, SourceKind::Topic { start: Start::Latest, .. });
+        let mut sources = self.prepared.pipeline.sources.iter();
+        self.log.payload().is_null() && sources.any(|source| at_end(&source.kind))
     }
 
     /// Cuts through all tasks and commits the cut.
