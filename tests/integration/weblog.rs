@@ -256,7 +256,8 @@ fn with_any_number_of_workers_every_record_is_processed_or_late() {
             assert_eq!(taken as u64, count(&summary, stage, "records_in"), "into {stage}");
             assert_eq!(processed + late_of(stage), taken, "{stage} with {workers} workers");
         }
-        assert!(late_of("sessionize") > 100 && late_of("page-counts") > 0, "{summary}");
+        // Behind the first stage it is chance whether something is late: how partitions are read.
+        assert!(late_of("sessionize") > 100, "{summary}");
         assert_eq!(sum("sessions", "events"), live, "{workers} workers");
     }
 }

@@ -249,13 +249,16 @@ fn scaffold(name: &str, keyed: bool, folder: &Path, sdk: &Sdk) -> anyhow::Result
             .replace("{{sdk}}", &dependency)
             .replace("{{sample}}", sample)
     };
-    fs::create_dir_all(folder.join("src"))
-        .with_context(|| format!("cannot create {}", folder.display()))?;
+    for inner in ["src", ".cargo"] {
+        fs::create_dir_all(folder.join(inner))
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
     for (file, text) in [
         ("Cargo.toml", fill(include_str!("new/Cargo.toml.txt"))),
         ("README.md", fill(include_str!("new/README.md.txt"))),
         ("pipeline.toml", fill(pipeline)),
         ("rust-toolchain.toml", include_str!("../../../rust-toolchain.toml").to_owned()),
+        (".cargo/config.toml", include_str!("../../../.cargo/config.toml").to_owned()),
         (".gitignore", "/target\n/.wasmill\n".to_owned()),
         ("src/lib.rs", source.to_owned()),
     ] {
@@ -291,6 +294,7 @@ mod tests {
         for (name, keyed) in [("plain-one", false), ("counting-1", true)] {
             let folder = dir.path().join("deep").join(name);
             scaffold(name, keyed, &folder, &Sdk::Folder("/sdk".into())).unwrap();
+            assert!(read(&folder, ".cargo/config.toml").contains("+simd128"));
             for file in ["Cargo.toml", "README.md", "pipeline.toml", "src/lib.rs", ".gitignore"] {
                 let text = read(&folder, file);
                 assert!(!text.contains("{{"), "{file} has a gap: {text}");
