@@ -215,11 +215,18 @@ impl Broker {
         loop {
             check()?;
             let list = Self::all(topic, Offset::Invalid)?;
-            let committed = consumer.committed_offsets(list, REQUEST)?;
-            let there = committed
-                .elements()
-                .iter()
-                .all(|e| e.offset().to_raw().is_some_and(|offset| offset >= ends[&e.partition()]));
+            let committed = match consumer.committed_offsets(list, REQUEST) {
+                Ok(committed) => Some(committed),
+                Err(error) if passes(&error) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let there = committed.as_ref().is_some_and(|committed| {
+                let next = |partition: i32| ends[&partition];
+                let mut each = committed.elements().into_iter();
+                each.all(|e| {
+                    e.offset().to_raw().is_some_and(|offset| offset >= next(e.partition()))
+                })
+            });
             if there {
                 return Ok(());
             }
@@ -258,11 +265,18 @@ impl Broker {
 }
 
 /// Whether the client goes on by itself after an error: the broker was slow to answer, as it may be on
-/// a busy machine.
+/// a busy machine, or has just begun to look after groups.
 fn passes(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
-    let code = error.rdkafka_error_code();
-    code.is_some_and(|c| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut].contains(&c))
+    use RDKafkaErrorCode as E;
+    let passing = [
+        E::AllBrokersDown,
+        E::BrokerTransportFailure,
+        E::OperationTimedOut,
+        E::NotCoordinator,
+        E::CoordinatorNotAvailable,
+        E::CoordinatorLoadInProgress,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| passing.contains(&code))
 }
 
 /// What comes into a topic.
