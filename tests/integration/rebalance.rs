@@ -153,9 +153,8 @@ impl Drop for Idler {
 
 /// Where tasks stay while others move, what is processed of their partitions pauses for no longer than it
 /// does anyway, but for less than the time between commits: 100 ms, and more where the machine is too busy
-/// for that. A single pause may be the machine's doing, on
-/// which brokers and instances share the processors, so what is compared are medians: of the longest pauses
-/// of partitions that stay in each rebalance, and of those in as long a time without one right after it.
+/// for that. A single pause may be the machine's doing, on which brokers and instances share the
+/// processors, so what is compared are medians: of the longest pauses of partitions that stay in each rebalance, and of those in as long a time without one right after it.
 /// Other tests may keep the machine busy at just that time: it is measured up to three times, and what
 /// stalls tasks that stay does so each time.
 #[test]

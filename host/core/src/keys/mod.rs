@@ -40,6 +40,9 @@ const ENTRY_BYTES: usize = size_of::<Entry>() + 56;
 
 /// How many bytes a processor reads from memory at once.
 const CACHE_LINE: usize = 64;
+/// How many bytes of a value are looked at beforehand at most: the processor reads on by itself, and a
+/// key may occur in every record of a batch.
+const LOOKED_AT: usize = 256;
 
 /// What stands for the entry of a key that has none.
 pub const NO_ENTRY: u32 = u32::MAX;
@@ -247,7 +250,7 @@ impl Keys {
     ///
     /// With many keys, most of the time goes by waiting for memory. Here nothing depends on anything
     /// before it, so that the processor waits for many keys at once; what they hold is asked for too,
-    /// and how many bytes their values have is the second thing that is returned.
+    /// and how many bytes were is the second thing that is returned.
     pub fn seek<'k>(
         &self,
         keys: impl ExactSizeIterator<Item = &'k [u8]>,
@@ -263,13 +266,15 @@ impl Keys {
     }
 
     /// Looks at what entries hold, so that it is at hand when it is needed: at many of them at once,
-    /// as nothing depends on anything before it. Returns how many bytes their values have.
+    /// as nothing depends on anything before it. Returns how many bytes their values have, of each
+    /// [`LOOKED_AT`] at most.
     pub(crate) fn warm(&self, ids: impl Iterator<Item = u32>) -> usize {
         let (mut looked, mut bytes) = (0, 0);
         for id in ids.filter(|id| *id != NO_ENTRY) {
             let entry = &self.entries[id as usize];
             looked ^= entry.key.first().copied().unwrap_or_default();
             let Some(value) = &entry.row.value else { continue };
+            let value = &value[..value.len().min(LOOKED_AT)];
             bytes += value.len();
             looked ^= value.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte);
         }
@@ -493,4 +498,21 @@ impl Keys {
 #[inline]
 fn cost(key: &[u8], row: &Row) -> usize {
     ENTRY_BYTES + key.len() + row.value.as_ref().map_or(0, |v| v.len()) + row.timers.heap_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Nothing;
+
+    /// Room for the states of a batch was once made for the whole value at each record of its key.
+    #[test]
+    fn a_large_value_counts_little_however_often_its_key_occurs_in_a_batch() {
+        let mut keys = Keys::new(0, Nothing::shared(), 64 << 20, None, false);
+        let id = keys.make(b"hot");
+        keys.change(id, |row| row.value = Some(vec![7; 1 << 20].into()));
+        let (sought, bytes) = keys.seek(std::iter::repeat_n(&b"hot"[..], 1_000));
+        assert!(sought.iter().all(|(_, found)| *found == id));
+        assert_eq!(bytes, 1_000 * LOOKED_AT);
+    }
 }

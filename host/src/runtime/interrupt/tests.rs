@@ -90,8 +90,6 @@ fn whatever_takes_too_long_is_ended_and_nothing_else_is() {
         assert!(ended, "{name}: {error:?}");
         assert_eq!(error.downcast_ref(), Some(&Trap::MemoryOutOfBounds), "{name}");
         assert_eq!(other.quick(), 700, "{name}");
-        // Its page can be written to again: what keeps it from being called is its owner.
-        assert!(made.watch.within(Duration::from_secs(60), || ()) == ((), false), "{name}");
     }
 }
 
