@@ -189,11 +189,15 @@ impl Partition {
     /// Where the frame of a reader is: in memory, in a file, or not there yet.
     pub(crate) fn locate(&self, position: &mut Position) -> Result<Located, Error> {
         let mut state = self.lock();
-        let Some(limit) = self.extent(&state).settle(position)? else { return Ok(Located::End) };
+        let Some(limit) = self.extent(&state).settle(position)? else {
+            state.tail.follow();
+            return Ok(Located::End);
+        };
         let recent = state.tail.at(position.segment, position.byte);
         if let Some((frame, bytes)) = recent
             && frame.base_offset <= position.offset
         {
+            state.tail.follow();
             return Ok(Located::Memory { frame, bytes });
         }
         if state.segments.list().last().is_some_and(|last| last.number() == position.segment) {
