@@ -72,8 +72,28 @@ impl Flow {
         if range == (0..self.len()) {
             return self.clone();
         }
-        let indexes: Vec<u32> = range.map(|i| i as u32).collect();
-        self.gather(&indexes)
+        let column = |of: &Column| {
+            let mut part = Column::default();
+            part.extend_range(of, range.clone());
+            part
+        };
+        Self {
+            timestamps: self.timestamps[range.clone()].to_vec(),
+            clocks: self.clocks[range.clone()].to_vec(),
+            ports: if self.ports.is_empty() {
+                Vec::new()
+            } else {
+                self.ports[range.clone()].to_vec()
+            },
+            keys: column(&self.keys),
+            values: column(&self.values),
+            headers: self.headers.as_ref().map(|headers| {
+                let mut part = Headers::default();
+                range.clone().for_each(|i| part.push_row_of(headers, i));
+                part
+            }),
+            rows: self.rows[range.clone()].to_vec(),
+        }
     }
 
     /// Appends the records of another flow.

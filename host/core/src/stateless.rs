@@ -121,22 +121,15 @@ pub struct Step<'a> {
 }
 
 impl Stage {
-    /// Processes records; at most `batch_records` of them a call.
+    /// Processes records, at most `batch_records`: those of one call. Whoever has more goes on part by
+    /// part, so that what one gave is still at hand for the stage behind.
     ///
     /// # Errors
     /// [`Error`] when the task must stop.
     pub fn run(&mut self, flow: Flow, step: Step<'_>) -> Result<Outputs, Error> {
         let mut out = Outputs::new(self.base.ports.outputs.len());
         self.base.metrics.records_in += flow.len() as u64;
-        let most = self.base.limits.batch_records;
-        if flow.len() <= most {
-            self.part(flow, step, &mut out)?;
-        } else {
-            for start in (0..flow.len()).step_by(most) {
-                let part = flow.slice(start..flow.len().min(start + most));
-                self.part(part, step, &mut out)?;
-            }
-        }
+        self.part(flow, step, &mut out)?;
         self.base.metrics.records_out += out.ports.iter().map(|p| p.len() as u64).sum::<u64>();
         Ok(out)
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "all of it is tests")]
 
 use wasmill_abi::{Column, InputPort, KeyedBatch, KeyedReply, OutputPort, Ports, WATERMARK_START};
+use wasmill_core::change::Changes;
 use wasmill_core::keyed;
 use wasmill_core::keys::Keys;
 use wasmill_core::layout::{Edge, Input, InputClock, Layout, Node, Output, Target};
@@ -109,7 +110,7 @@ fn map_state_that_waits_fills_memory_until_it_is_applied() {
     let bytes = task.state_bytes();
     assert!(bytes > BUDGET && bytes < BUDGET + 20 * VALUE, "{bytes}");
     // The end of the epoch makes no room: the store has nothing of it yet.
-    task.freeze();
+    task.freeze(&mut Changes::default());
     assert_eq!((task.is_full(), task.state_bytes()), (true, bytes));
     task.applied(1);
     assert!(!task.is_full() && !task.is_pressed() && task.state_bytes() < 2 * VALUE);
@@ -122,7 +123,7 @@ fn an_entry_that_is_written_again_counts_once_an_epoch() {
         write(&mut task, 7, 1);
     }
     assert!(task.state_bytes() < 2 * VALUE, "{}", task.state_bytes());
-    task.freeze();
+    task.freeze(&mut Changes::default());
     write(&mut task, 7, 1);
     let bytes = task.state_bytes();
     assert!(

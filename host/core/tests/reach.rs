@@ -6,16 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use wasmill_abi::{
-    Column, InputPort, KeyedBatch, KeyedReply, OutputPort, Ports, TimeDomain, WATERMARK_END,
-    WATERMARK_START,
+    Column, InputPort, KeyedBatch, KeyedReply, OutputPort, Ports, StatelessBatch, StatelessReply,
+    TimeDomain, WATERMARK_END, WATERMARK_START,
 };
+use wasmill_core::change::Changes;
+use wasmill_core::clock::Policy;
 use wasmill_core::keyed;
 use wasmill_core::keys::Keys;
 use wasmill_core::layout::{Edge, Input, InputClock, Layout, Node, Output, Target};
 use wasmill_core::limits::Limits;
 use wasmill_core::maps::MapStore;
-use wasmill_core::operator::{CallError, Common, Keyed, MapAccess};
-use wasmill_core::stateless::{Base, FailurePolicy};
+use wasmill_core::operator::{CallError, Common, Keyed, MapAccess, Stateless};
+use wasmill_core::stateless::{self, Base, FailurePolicy};
 use wasmill_core::store::Nothing;
 use wasmill_core::task::{Effects, Fact, Records, Stage, Task};
 
@@ -86,14 +88,61 @@ impl Keyed for Timers {
     }
 }
 
+/// Hands on what comes.
+struct Pass;
+
+impl Common for Pass {
+    fn reset(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+    fn digest(&self) -> &str {
+        "test"
+    }
+    fn plugin(&self) -> &str {
+        "pass"
+    }
+}
+
+impl Stateless for Pass {
+    fn process(&mut self, batch: &StatelessBatch) -> Result<StatelessReply, CallError> {
+        let rows = (0..batch.timestamps.len() as u32).collect();
+        Ok(StatelessReply { rows, values: batch.values.clone(), ..StatelessReply::default() })
+    }
+}
+
+const IN_ORDER: Policy = Policy { out_of_orderness_ms: 0, idle_timeout_ms: None };
+
+fn base(name: &str, inputs: usize) -> Base {
+    let (inputs, outputs) = (vec![InputPort::default(); inputs], vec![OutputPort::default()]);
+    Base::new(name, Ports { inputs, outputs }, Limits::default(), FailurePolicy::default())
+}
+
+fn timers_of(node: u16, inputs: usize) -> Stage {
+    let keys = Keys::new(node, Nothing::shared(), usize::MAX / 2, None, false);
+    let maps = MapStore::new(node, 0, Nothing::shared());
+    let stage = keyed::Stage::new(base("timers", inputs), Box::new(Timers), keys, maps);
+    Stage::Keyed(Box::new(stage))
+}
+
+fn node(target: Target, assigns: Option<Policy>) -> Node {
+    let outputs = vec![Output { targets: vec![target], assigns }];
+    Node { outputs, rejects: [0; 4], max_age_ms: None }
+}
+
 /// A task whose one stage has so many inputs and these timers set, by key.
 fn task(inputs: usize, timers: &[Vec<i64>]) -> Task {
-    let ports =
-        Ports { inputs: vec![InputPort::default(); inputs], outputs: vec![OutputPort::default()] };
-    let base = Base::new("timers", ports, Limits::default(), FailurePolicy::default());
-    let keys = Keys::new(0, Nothing::shared(), usize::MAX / 2, None, false);
-    let maps = MapStore::new(0, 0, Nothing::shared());
-    let stage = keyed::Stage::new(base, Box::new(Timers), keys, maps);
+    task_of(inputs, vec![node(Target::Sink(0), None)], vec![timers_of(0, inputs)], timers)
+}
+
+/// One whose stage is behind another one that assigns event time.
+fn task_behind_event_time(timers: &[Vec<i64>]) -> Task {
+    let front = stateless::Stage { base: base("pass", 1), operator: Box::new(Pass) };
+    let to_timers = Target::Node { node: 1, port: 0 };
+    let nodes = vec![node(to_timers, Some(IN_ORDER)), node(Target::Sink(0), None)];
+    task_of(1, nodes, vec![Stage::Stateless(front), timers_of(1, 1)], timers)
+}
+
+fn task_of(inputs: usize, nodes: Vec<Node>, stages: Vec<Stage>, timers: &[Vec<i64>]) -> Task {
     let input = |port| Input {
         name: "in".into(),
         partition: 0,
@@ -103,14 +152,10 @@ fn task(inputs: usize, timers: &[Vec<i64>]) -> Task {
     };
     let layout = Layout {
         inputs: (0..inputs as u8).map(input).collect(),
-        nodes: vec![Node {
-            outputs: vec![Output { targets: vec![Target::Sink(0)], assigns: None }],
-            rejects: [0; 4],
-            max_age_ms: None,
-        }],
+        nodes,
         edges: vec![Edge::to(0, 1, false)],
     };
-    let mut task = Task::new(layout, vec![Stage::Keyed(Box::new(stage))]);
+    let mut task = Task::new(layout, stages);
     let times = |times: &Vec<i64>| times.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<_>>();
     let names: Vec<_> = (0..timers.len()).map(|i| i.to_string()).collect();
     let records = Records {
@@ -214,6 +259,55 @@ fn timers_of_many_keys_at_many_instants_are_run_in_several_steps() {
 }
 
 #[test]
+fn the_end_is_let_through_in_several_steps_behind_a_stage_that_assigns_event_time() {
+    let timers: Vec<_> = (0..50_000).map(|i| vec![2 * i + 1, 70_000]).collect();
+    let mut at_once = Told::new();
+    collect(tell(&mut task(1, &timers), 0, WATERMARK_END), &mut at_once);
+    let mut task = task_behind_event_time(&timers);
+    // A watermark of the input is nothing to the stage behind.
+    assert_eq!(task.reach(0, 90_000), Ok(90_000));
+    assert!(tell(&mut task, 0, 90_000).is_empty() && !task.is_held());
+    assert_eq!(task.reach(0, WATERMARK_END), Ok(WATERMARK_END));
+    assert!(tell(&mut task, 0, WATERMARK_END).is_empty());
+    let (mut in_parts, mut steps) = (Told::new(), Vec::new());
+    while !task.is_ended() {
+        assert!(task.is_held());
+        // A restart between two steps goes on with the next one.
+        let clocks = task.freeze(&mut Changes::default());
+        let mut after = task_behind_event_time(&[]);
+        after.restore(clocks);
+        assert!(after.is_held());
+        let mut part = Told::new();
+        collect(task.step(Fact::Release, 0).unwrap(), &mut part);
+        steps.push(part.values().map(Vec::len).sum::<usize>());
+        for (key, told) in part {
+            in_parts.entry(key).or_default().extend(told);
+        }
+    }
+    assert!(in_parts == at_once, "in steps of {steps:?}");
+    let instant = 50_000;
+    assert!(steps.len() >= 4 && steps.iter().all(|n| *n <= REACH_KEYS + instant), "{steps:?}");
+    assert!(task.step(Fact::Release, 0).unwrap().is_empty());
+}
+
+/// Once the end was said behind the first part of what a stage gave at the end: the others came late.
+#[test]
+fn what_a_stage_gives_at_the_end_comes_before_the_end() {
+    let timers: Vec<_> = (0..5_000).map(|i| vec![2 * i + 1]).collect();
+    let nodes = vec![node(Target::Sink(0), Some(IN_ORDER))];
+    let mut task = task_of(1, nodes, vec![timers_of(0, 1)], &timers);
+    let mut told = Told::new();
+    collect(tell(&mut task, 0, WATERMARK_END), &mut told);
+    assert_eq!(told.len(), 5_000);
+    for (_, time, clock) in told.values().flatten() {
+        assert!(clock < time, "a record of {time} after {clock}");
+    }
+    while !task.is_ended() {
+        assert!(task.step(Fact::Release, 0).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn timers_that_wait_for_another_input_hold_up_no_watermark() {
     let timers = vec![vec![501]; 40_000];
     let mut task = task(2, &timers);
@@ -235,7 +329,7 @@ fn an_input_that_is_idle_stays_so_after_a_restart() {
     let mut before = task(2, &[vec![101]]);
     before.step(told(1, 5, true), 0).unwrap();
     before.step(told(0, 50, false), 0).unwrap();
-    let (_, clocks) = before.freeze();
+    let clocks = before.freeze(&mut Changes::default());
     let mut after = task(2, &[vec![101]]);
     after.restore(clocks);
     let effects = after.step(told(0, 200, false), 0).unwrap();

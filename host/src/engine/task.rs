@@ -149,6 +149,10 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         let mut worked = false;
         // Full of rows that the state file does not have yet: the next cut sees to that.
         self.full = self.task.is_full();
+        if !self.full && self.task.is_held() {
+            self.step(Fact::Release, now)?;
+            return Ok(true);
+        }
         let inputs = if self.full { 0 } else { self.inputs.len() };
         for _ in 0..inputs {
             let input = self.next_input;
@@ -317,14 +321,15 @@ impl<F: Feed, O: Outlet> Run<F, O> {
         Ok(())
     }
 
-    /// Ends the epoch: writes watermarks, and returns what has changed and where the task stands.
-    pub(super) fn freeze(&mut self) -> Result<(Changes, Saved), Error> {
+    /// Ends the epoch: writes watermarks, and returns where the task stands. `changes` are then what
+    /// has changed.
+    pub(super) fn freeze(&mut self, changes: &mut Changes) -> Result<Saved, Error> {
         self.write_marks()?;
-        let (changes, clocks) = self.task.freeze();
+        let clocks = self.task.freeze(changes);
         let places = self.inputs.iter().map(|input| input.place.clone()).collect();
         let epoch = self.epoch;
         self.epoch += 1;
-        Ok((changes, Saved { places, clocks, ended: self.ended, epoch, logged: 0 }))
+        Ok(Saved { places, clocks, ended: self.ended, epoch, logged: 0 })
     }
 
     /// An error of the task's state.

@@ -181,7 +181,9 @@ impl Stage {
     ) -> Result<bool, Error> {
         let mut more = false;
         if part.others.is_empty() {
+            // A part ends with an instant, at which some more may be due than it was made for.
             let most = self.base.limits.batch_records;
+            let most = most + most / 4;
             let event = self.keys.due(Index::EventTime, part.end, most);
             more = event.len() == most;
             self.keys

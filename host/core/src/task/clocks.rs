@@ -123,7 +123,9 @@ impl Clocks {
         }
     }
 
-    /// The end and the idleness of inputs also hold behind an output that assigns event time.
+    /// The end and the idleness of inputs also hold behind an output that assigns event time. Where
+    /// with an input everything before it has ended, it is held: its end is let through by
+    /// [`Clocks::release`].
     pub(super) fn ended(
         &mut self,
         channels: &[usize],
@@ -134,7 +136,7 @@ impl Clocks {
         for (i, input) in self.inputs.iter().enumerate() {
             for local in 0..input.valve.len() {
                 let channel = channels[i] + local;
-                if input.valve.channel(local) == WATERMARK_END {
+                if input.valve.channel(local) == WATERMARK_END && !assigner.is_last(channel) {
                     assigner.generators[channel].end();
                     // Inputs that don't reach the stage are idle in its valve; their end is nothing.
                     assigner.valve.advance(channel, WATERMARK_END);
@@ -148,9 +150,42 @@ impl Clocks {
         }
         (assigner.valve.watermark(), assigner.valve.is_idle())
     }
+
+    /// The first output that is held, by node and port.
+    pub(super) fn held(&self) -> Option<(usize, usize)> {
+        if !self.inputs.iter().all(|input| input.valve.is_ended()) {
+            return None;
+        }
+        self.nodes.iter().enumerate().find_map(|(node, state)| {
+            let held = |a: &Option<Assigner>| a.as_ref().is_some_and(|a| !a.valve.is_ended());
+            Some((node, state.assigners.iter().position(held)?))
+        })
+    }
+
+    /// Moves the watermark behind an output that is held on.
+    pub(super) fn release(&mut self, (node, port): (usize, usize), until: i64) -> (i64, bool) {
+        let assigner = self.nodes[node].assigners[port].as_mut().expect("one that is held");
+        for channel in 0..assigner.valve.len() {
+            if assigner.valve.channel(channel) == WATERMARK_END {
+                continue;
+            }
+            if until == WATERMARK_END {
+                assigner.generators[channel].end();
+            }
+            assigner.valve.set_active(channel);
+            assigner.valve.advance(channel, until);
+        }
+        (assigner.valve.watermark(), assigner.valve.is_idle())
+    }
 }
 
 impl Assigner {
+    /// Whether all channels but this one have ended.
+    fn is_last(&self, channel: usize) -> bool {
+        let others = (0..self.valve.len()).filter(|other| *other != channel);
+        others.into_iter().all(|other| self.valve.channel(other) == WATERMARK_END)
+    }
+
     /// Generates watermarks from the timestamps that a stage has just assigned.
     pub(super) fn assign(&mut self, flow: &mut Flow, channel: usize) -> (i64, bool) {
         if !flow.is_empty() && self.valve.channel(channel) != WATERMARK_END {

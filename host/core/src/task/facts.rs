@@ -32,6 +32,8 @@ pub enum Fact {
     },
     /// Time has passed.
     Tick,
+    /// Event time is to go on behind an output that is held, see [`Task::is_held`](super::Task::is_held).
+    Release,
 }
 
 /// Records of one input.

@@ -149,7 +149,17 @@ impl Task {
         let step = Step { now: self.now, source: pass.source };
         match stage {
             Stage::Stateless(stage) => {
-                let outputs = stage.run(flow, step)?;
+                let most = stage.base.limits.batch_records;
+                let mut from = 0;
+                while flow.len() - from > most {
+                    let part = flow.slice(from..from + most);
+                    from += most;
+                    let outputs = stage.run(part, step)?;
+                    // Before the next record holds its clock.
+                    self.give(index, node, outputs, (flow.clocks[from], end.1), pass)?;
+                }
+                let rest = if from == 0 { flow } else { flow.slice(from..flow.len()) };
+                let outputs = stage.run(rest, step)?;
                 self.give(index, node, outputs, end, pass)
             }
             Stage::Keyed(stage) => {

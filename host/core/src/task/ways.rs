@@ -39,6 +39,21 @@ pub(super) fn ways_in(layout: &Layout) -> Vec<usize> {
     counts
 }
 
+/// The nodes that a watermark reaches from targets: those before the next output that assigns event
+/// time.
+pub(super) fn within(layout: &Layout, targets: &[Target]) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut targets: Vec<Target> = targets.to_vec();
+    while let Some(target) = targets.pop() {
+        let Target::Node { node, .. } = target else { continue };
+        if found.insert(node) {
+            let outputs = layout.nodes[node].outputs.iter().filter(|o| o.assigns.is_none());
+            targets.extend(outputs.flat_map(|o| &o.targets));
+        }
+    }
+    found
+}
+
 /// The inputs whose records reach each node.
 pub(super) fn reaches(layout: &Layout) -> Vec<BTreeSet<usize>> {
     let mut reaches = vec![BTreeSet::new(); layout.nodes.len()];

@@ -48,6 +48,7 @@ use serde::de::DeserializeOwned;
 use wasmill_abi::{
     ConfigError, Headers, Ports, RejectionKind, Resource, TimeDomain, WATERMARK_END,
 };
+use wasmill_core::change::Changes;
 use wasmill_core::clock::{Generator, Policy};
 use wasmill_core::keyed::Stage as KeyedStage;
 use wasmill_core::limits::Limits;
@@ -285,6 +286,9 @@ impl Harness {
         for input in 0..self.ports.inputs.len() {
             self.step(Fact::Watermark { input, producer: 0, watermark, idle: false });
         }
+        while self.task.is_held() && self.error.is_none() {
+            self.step(Fact::Release);
+        }
     }
 
     fn step(&mut self, fact: Fact) {
@@ -358,7 +362,8 @@ impl Harness {
             return;
         }
         let epoch = self.keyed_stage().map(|stage| stage.keys.epoch());
-        let (changes, clocks) = self.task.freeze();
+        let mut changes = Changes::default();
+        let clocks = self.task.freeze(&mut changes);
         self.store.apply(&changes);
         self.committed =
             Committed { clocks, generator: self.generator.clone(), offset: self.offset };
