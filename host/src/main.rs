@@ -18,7 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// What is free goes back to the system soon, so that a bound on memory is one.
 #[allow(unsafe_code)]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static MALLOC_CONF: &[u8; 35] = b"dirty_decay_ms:50,muzzy_decay_ms:0\0";
+static MALLOC_CONF: &[u8; 37] = b"dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 /// A stream processor whose every operator is a sandboxed WebAssembly component
 #[derive(Debug, clap::Parser)]

@@ -22,6 +22,8 @@ pub struct Changes {
 /// Where a change is in the bytes: its key, and behind it its value.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    /// The first bytes of the key, so that most comparisons need no others.
+    first: [u64; 2],
     start: u64,
     key: u32,
     /// The value's length; `u32::MAX` for removal.
@@ -30,19 +32,20 @@ struct Entry {
 
 const REMOVED: u32 = u32::MAX;
 
-/// The first bytes of a key as a number that has the same order.
-fn first_bytes(key: &[u8]) -> u128 {
+/// The first bytes of a key as numbers that have the same order.
+fn first_bytes(key: &[u8]) -> [u64; 2] {
     let mut first = [0; 16];
     let n = key.len().min(16);
     first[..n].copy_from_slice(&key[..n]);
-    u128::from_be_bytes(first)
+    let (halves, _) = first.as_chunks();
+    [u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1])]
 }
 
 impl Changes {
     /// Adds a change: `key` and `value` append their bytes.
     ///
     /// # Panics
-    /// When one of them has 4 GiB, which limits keep far away.
+    /// When one of them has 4 GiB, which limits keep far away, or the key none: a store key has some.
     pub fn add(
         &mut self,
         key: impl FnOnce(&mut Vec<u8>),
@@ -51,6 +54,8 @@ impl Changes {
         let start = self.bytes.len();
         key(&mut self.bytes);
         let middle = self.bytes.len();
+        assert!(middle > start, "a store key is not empty");
+        let first = first_bytes(&self.bytes[start..]);
         let length = |from: usize, to: usize| u32::try_from(to - from).expect("below 4 GiB");
         let key = length(start, middle);
         let value = match value {
@@ -60,7 +65,7 @@ impl Changes {
                 length(middle, self.bytes.len())
             }
         };
-        self.entries.push(Entry { start: start as u64, key, value });
+        self.entries.push(Entry { first, start: start as u64, key, value });
     }
 
     /// Adds a change.
@@ -73,26 +78,26 @@ impl Changes {
     pub fn sort(&mut self) {
         let bytes = &self.bytes;
         // By their first bytes, which are at hand, then by what is behind them, then by age.
-        let mut order: Vec<(u128, u32)> = Vec::with_capacity(self.entries.len());
-        for (i, entry) in self.entries.iter().enumerate() {
-            order.push((first_bytes(key_of(bytes, entry)), i as u32));
-        }
-        order.sort_unstable_by(|a, b| {
-            let key = |i: u32| key_of(bytes, &self.entries[i as usize]);
-            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1))
+        self.entries.sort_unstable_by(|a, b| {
+            let rest = || key_of(bytes, a).cmp(key_of(bytes, b));
+            a.first.cmp(&b.first).then_with(rest).then(a.start.cmp(&b.start))
         });
-        self.entries = order.into_iter().map(|(_, i)| self.entries[i as usize]).collect();
         // Equal keys are in the order in which they were added: the last of them stays.
-        let mut kept = 0;
-        for i in 0..self.entries.len() {
-            let last = i + 1 == self.entries.len()
-                || key_of(bytes, &self.entries[i]) != key_of(bytes, &self.entries[i + 1]);
-            if last {
-                self.entries[kept] = self.entries[i];
-                kept += 1;
+        self.entries.dedup_by(|next, kept| {
+            let same = next.first == kept.first && key_of(bytes, next) == key_of(bytes, kept);
+            if same {
+                *kept = *next;
             }
-        }
-        self.entries.truncate(kept);
+            same
+        });
+    }
+
+    /// Forgets all changes. Their room stays for those to come, as far as it was needed.
+    pub fn clear(&mut self) {
+        self.bytes.shrink_to(2 * self.bytes.len());
+        self.bytes.clear();
+        self.entries.shrink_to(2 * self.entries.len());
+        self.entries.clear();
     }
 
     /// The number of changes.
@@ -120,12 +125,13 @@ impl Changes {
     }
 
     /// Packs the changes, which are in order, into blobs of about `most` bytes, each readable by
-    /// itself.
-    pub fn pack(&self, most: usize) -> Vec<Vec<u8>> {
-        let mut packs = Vec::new();
+    /// itself, one after the other.
+    pub fn packs(&self, most: usize) -> impl Iterator<Item = Vec<u8>> {
         let mut changes = self.iter().peekable();
-        while changes.peek().is_some() {
-            let mut body = Vec::new();
+        let mut body = Vec::new();
+        std::iter::from_fn(move || {
+            changes.peek()?;
+            body.clear();
             let mut last: &[u8] = &[];
             let mut count = 0;
             while body.len() < most || count == 0 {
@@ -144,12 +150,10 @@ impl Changes {
                 last = key;
                 count += 1;
             }
-            let mut pack = vec![MAGIC];
-            put_varint(&mut pack, count);
-            pack.extend_from_slice(&body);
-            packs.push(pack);
-        }
-        packs
+            let mut head = vec![MAGIC];
+            put_varint(&mut head, count);
+            Some([head.as_slice(), &body].concat())
+        })
     }
 }
 
@@ -288,7 +292,7 @@ mod tests {
         #[test]
         fn packs_hold_the_last_change_of_each_key(
             entries in proptest::collection::vec(
-                (proptest::collection::vec(0..4u8, 0..5),
+                (proptest::collection::vec(0..4u8, 1..5),
                  proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9))), 0..40),
             most in 1..60usize) {
             let expected: BTreeMap<_, _> = entries.iter().cloned().collect();
@@ -299,7 +303,7 @@ mod tests {
             }
             changes.sort();
             let mut read = Vec::new();
-            for pack in changes.pack(most) {
+            for pack in changes.packs(most) {
                 read.extend(merged(&[&pack]));
             }
             prop_assert_eq!(read, expected.into_iter().collect::<Vec<_>>());
@@ -308,7 +312,7 @@ mod tests {
         #[test]
         fn of_several_packs_the_last_one_counts(
             epochs in proptest::collection::vec(proptest::collection::vec(
-                (proptest::collection::vec(0..4u8, 0..5), proptest::option::of(any::<u8>())),
+                (proptest::collection::vec(0..4u8, 1..5), proptest::option::of(any::<u8>())),
                 0..20), 0..8),
             most in 1..30usize) {
             let mut expected = BTreeMap::new();
@@ -321,7 +325,7 @@ mod tests {
                     expected.insert(key.clone(), value);
                 }
                 changes.sort();
-                packs.extend(changes.pack(most));
+                packs.extend(changes.packs(most));
             }
             let packs: Vec<&[u8]> = packs.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(merged(&packs), expected.into_iter().collect::<Vec<_>>());

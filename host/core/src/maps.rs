@@ -76,6 +76,21 @@ impl MapStore {
         }
     }
 
+    /// After a restart: takes a change in that the changelog has and the store does not. Changes come
+    /// in the order of the changelog.
+    pub(crate) fn replay(&mut self, key: &[u8], value: Option<&[u8]>, epoch: u64) {
+        let value = value.map(<[u8]>::to_vec);
+        self.bytes += size(key.len(), value.as_ref());
+        if let Some((before, _)) = self.frozen.insert(key.to_vec(), (value, epoch)) {
+            self.bytes -= size(key.len(), before.as_ref());
+        }
+    }
+
+    /// Forgets everything, and goes on from what the store has.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self::new(self.stage, self.maps, self.cold.clone());
+    }
+
     /// Whether an entry has changed since the store last applied it, by its store key.
     pub fn is_unapplied(&self, key: &[u8]) -> bool {
         self.open.contains_key(key) || self.frozen.contains_key(key)

@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use wasmill_core::task::Task;
 use wasmill_log::Partition;
 
 use super::Error;
 use super::worker::{Shared, lock};
 use crate::store::State;
 
-/// How long changes wait at most before they are applied.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// How long changes wait at most before they are applied, and how many bytes of them in all tasks: the
+/// longer, the more rows are changed again or removed before a state file sees them; but a restart
+/// has to read them.
+const INTERVAL: Duration = Duration::from_secs(60);
+const MOST_BYTES: u64 = 1 << 30;
 /// How many bytes of changes are applied in one transaction, about.
 const GROUP_BYTES: usize = 64 << 20;
 
@@ -31,9 +35,12 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Applies the changelog up to an offset.
-    pub(super) fn catch_up(&self, until: u64) -> Result<(), Error> {
-        let mut from = self.state.applied()?;
+    /// The offset up to which the changelog is applied.
+    ///
+    /// # Errors
+    /// When what comes next is not there any more.
+    pub(super) fn applied(&self) -> Result<u64, Error> {
+        let from = self.state.applied()?;
         let start = self.changelog.start_offset();
         if from < start {
             return Err(Error::Shape(format!(
@@ -43,6 +50,37 @@ impl Follower {
                 self.task
             )));
         }
+        Ok(from)
+    }
+
+    /// Takes what is not applied yet into the memory of the task, where there is room for it; else
+    /// applies it. Before the first step of the task. Returns how many bytes it took.
+    pub(super) fn replay(&self, task: &mut Task) -> Result<u64, Error> {
+        let (from, mut bytes) = (self.applied()?, 0);
+        if from == self.changelog.end_offset() {
+            return Ok(bytes);
+        }
+        let mut reader = self.changelog.reader(self.changelog.position_of(from)?);
+        let mut replay = task.replay();
+        while let Some((frame, _)) = reader.next()? {
+            let packs = frame.records().into_iter().flat_map(|r| r.values.iter().flatten());
+            for pack in packs {
+                if !matches!(replay.take(pack), Ok(true)) {
+                    replay.give_up();
+                    // Where the pack is damaged, this says so.
+                    self.catch_up(self.changelog.end_offset())?;
+                    return Ok(0);
+                }
+                bytes += pack.len() as u64;
+            }
+        }
+        replay.end();
+        Ok(bytes)
+    }
+
+    /// Applies the changelog up to an offset.
+    pub(super) fn catch_up(&self, until: u64) -> Result<(), Error> {
+        let mut from = self.applied()?;
         while from < until {
             let mut reader = self.changelog.reader(self.changelog.position_of(from)?);
             let mut frames = Vec::new();
@@ -72,6 +110,8 @@ impl Follower {
 pub(super) struct Committed {
     pub(super) epoch: u64,
     pub(super) ends: BTreeMap<String, u64>,
+    /// How many bytes of changes all changelogs have had by then, see [`Shared::logged`].
+    pub(super) logged: u64,
     /// Whether to apply at once.
     pub(super) urgent: bool,
 }
@@ -99,18 +139,19 @@ fn follow(
     commits: &Receiver<Committed>,
     shared: &Shared,
 ) -> Result<(), Error> {
-    let mut last = Instant::now();
+    let (mut last, mut applied) = (Instant::now(), 0);
     while let Ok(mut commit) = commits.recv() {
         // Only the latest commit counts.
         while let Ok(later) = commits.try_recv() {
             let urgent = commit.urgent | later.urgent;
             commit = Committed { urgent, ..later };
         }
-        if last.elapsed() < INTERVAL && !commit.urgent {
+        let few = commit.logged - applied < MOST_BYTES;
+        if last.elapsed() < INTERVAL && few && !commit.urgent {
             continue;
         }
         apply_all(followers, &commit, shared)?;
-        last = Instant::now();
+        (last, applied) = (Instant::now(), commit.logged);
     }
     Ok(())
 }

@@ -140,6 +140,7 @@ impl<'a> Coordinator<'a> {
         let lengths: Result<BTreeMap<String, u64>, sink::Error> =
             self.opened.outputs.iter().map(|o| Ok((o.id().to_owned(), o.flush()?))).collect();
         let tasks = lock(&self.shared.saved).clone();
+        let logged = self.shared.logged.load(Ordering::Relaxed);
         self.shared.cut.end();
         let (snapshot, outputs) = (snapshot?, lengths?);
         for output in &self.opened.outputs {
@@ -163,7 +164,7 @@ impl<'a> Coordinator<'a> {
             readers.release(&tasks);
         }
         // The applier has ended only if it has failed, which is reported through `Shared::error`.
-        let _ = self.apply.send(Committed { epoch, ends, urgent });
+        let _ = self.apply.send(Committed { epoch, ends, logged, urgent });
         Ok(())
     }
 }

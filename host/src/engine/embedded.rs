@@ -8,6 +8,7 @@ use wasmill_core::flow::Flow;
 use wasmill_log::Partition;
 
 use super::Error;
+use super::apply::Follower;
 use super::feed::Feed;
 use super::task::{Outlet, Run, Saved};
 
@@ -44,28 +45,37 @@ impl Outlet for LogOutlet {
     }
 }
 
-/// A task with its changelog.
+/// A task with its changelog and state file, where it has state.
 pub(super) struct LogTask {
     pub(super) run: Run<Box<dyn Feed + Send>, LogOutlet>,
-    pub(super) changelog: Option<Partition>,
+    pub(super) follower: Option<Follower>,
     /// How many applications of state it has taken note of.
     pub(super) applications: u64,
 }
 
 impl LogTask {
-    /// Ends the epoch: appends what has changed to the changelog, and returns where the task stands.
-    pub(super) fn freeze(&mut self) -> Result<Saved, Error> {
-        let (changes, saved) = self.run.freeze()?;
-        if let Some(changelog) = &self.changelog {
-            write_changes(changelog, self.run.outlet.epoch, &changes)?;
-        }
+    /// Brings its state to where the last commit was. Returns how many bytes of changes it took into
+    /// memory for that.
+    pub(super) fn replay(&mut self) -> Result<u64, Error> {
+        self.follower.as_ref().map_or(Ok(0), |follower| follower.replay(&mut self.run.task))
+    }
+
+    /// Ends the epoch: appends what has changed to the changelog, and returns where the task stands and
+    /// how many bytes of changes these were. `changes` lend their room.
+    pub(super) fn freeze(&mut self, changes: &mut Changes) -> Result<(Saved, u64), Error> {
+        let saved = self.run.freeze(changes)?;
+        let epoch = self.run.outlet.epoch;
         self.run.outlet.epoch += 1;
-        Ok(saved)
+        let follower = self.follower.as_ref();
+        let bytes = follower.map_or(Ok(0), |f| write_changes(&f.changelog, epoch, changes))?;
+        Ok((saved, bytes))
     }
 }
 
-fn write_changes(changelog: &Partition, epoch: u64, changes: &Changes) -> Result<(), Error> {
-    for pack in changes.pack(PACK_BYTES) {
+/// Returns how many bytes were written.
+fn write_changes(changelog: &Partition, epoch: u64, changes: &Changes) -> Result<u64, Error> {
+    let mut bytes = 0;
+    for pack in changes.packs(PACK_BYTES) {
         let records = wasmill_log::Records {
             timestamps: vec![0],
             clocks: vec![WATERMARK_START],
@@ -73,7 +83,8 @@ fn write_changes(changelog: &Partition, epoch: u64, changes: &Changes) -> Result
             values: std::iter::once(pack.as_slice()).collect(),
             headers: None,
         };
+        bytes += pack.len() as u64;
         changelog.append(epoch, 0, records)?;
     }
-    Ok(())
+    Ok(bytes)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use wasmill_core::change::Changes;
 use wasmill_core::metrics;
 use wasmill_core::operator::Operator;
 
@@ -31,6 +32,9 @@ pub(super) struct Shared {
     pub(super) swaps: Mutex<Vec<(String, usize, Operator)>>,
     /// Epochs that the state files have applied, by task.
     pub(super) applied: Mutex<BTreeMap<String, u64>>,
+    /// How many bytes of changes the changelogs have had, of those that the state files had not applied
+    /// when the run began, and since.
+    pub(super) logged: AtomicU64,
     /// How often the state files have applied something.
     pub(super) applications: AtomicU64,
     /// Pieces of work done, to see whether anything has changed since the last cut.
@@ -69,8 +73,15 @@ impl Drop for Leave {
 pub(super) fn work(mut tasks: Vec<LogTask>, shown: &[figures::Task], shared: &Arc<Shared>) {
     let _leave = Leave(shared.clone());
     let mut told = Instant::now();
+    let mut changes = Changes::default();
     let mut cuts = 0;
     let mut done = false;
+    for task in &mut tasks {
+        match task.replay() {
+            Ok(bytes) => _ = shared.logged.fetch_add(bytes, Ordering::Relaxed),
+            Err(error) => return fail(shared, error),
+        }
+    }
     while !shared.stop.load(Ordering::Relaxed) {
         let mut worked = false;
         take_note(&mut tasks, shared);
@@ -99,7 +110,7 @@ pub(super) fn work(mut tasks: Vec<LogTask>, shown: &[figures::Task], shared: &Ar
             shared.done.fetch_add(1, Ordering::Relaxed);
         }
         if shared.cut.wanted(cuts) {
-            if let Err(error) = freeze(&mut tasks, shared) {
+            if let Err(error) = freeze(&mut tasks, &mut changes, shared) {
                 return fail(shared, error);
             }
             cuts = shared.cut.arrive();
@@ -127,9 +138,10 @@ fn fail(shared: &Shared, error: Error) {
     lock(&shared.error).get_or_insert(error);
 }
 
-fn freeze(tasks: &mut [LogTask], shared: &Shared) -> Result<(), Error> {
+fn freeze(tasks: &mut [LogTask], changes: &mut Changes, shared: &Shared) -> Result<(), Error> {
     for task in tasks.iter_mut() {
-        let saved = task.freeze()?;
+        let (saved, bytes) = task.freeze(changes)?;
+        shared.logged.fetch_add(bytes, Ordering::Relaxed);
         let task = &task.run;
         lock(&shared.saved).insert(task.name.clone(), saved);
         let mut stages = lock(&shared.stages);

@@ -98,7 +98,7 @@ fn pack(rows: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>) -> Vec<Vec<u8>> 
         changes.add(|out| row_key(STAGE, &key, out), value);
     }
     changes.sort();
-    changes.pack(900_000)
+    changes.packs(900_000).collect()
 }
 
 /// Time by the wall and of the processor.

@@ -48,7 +48,7 @@ fn apply(state: &State, offset: u64, keys: u64) -> std::result::Result<(), super
         changes.put(&name, if (i + offset).is_multiple_of(5) { None } else { Some(&bytes) });
     }
     changes.sort();
-    let packs = changes.pack(10_000);
+    let packs = changes.packs(10_000).collect::<Vec<_>>();
     state.apply(packs.iter().map(Vec::as_slice), offset)
 }
 

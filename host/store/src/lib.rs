@@ -303,7 +303,7 @@ mod tests {
         let mut changes = change::Changes::default();
         all.iter().for_each(|(key, value)| changes.put(key, value.as_deref()));
         changes.sort();
-        let packs = changes.pack(100);
+        let packs = changes.packs(100).collect::<Vec<_>>();
         state.apply(packs.iter().map(Vec::as_slice), offset).unwrap();
     }
 

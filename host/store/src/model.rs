@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use redb::{ReadableTable, ReadableTableMetadata};
 use wasmill_abi::TimeDomain;
-use wasmill_core::change::Changes;
+use wasmill_core::change::{self, Changes};
 use wasmill_core::keys::Keys;
 use wasmill_core::row::{self, NEVER, Name, Row, Timer, UNDATED};
 use wasmill_core::store::{Cold, Index};
@@ -45,7 +45,10 @@ enum Op {
     Apply(usize),
     /// Memory gets so many bytes.
     Budget(usize),
-    Crash,
+    /// The process ends. What the file has not applied, it applies, or else memory takes it in.
+    Crash {
+        replay: bool,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -72,7 +75,7 @@ fn op(keys: u16) -> impl Strategy<Value = Op> {
         3 => Just(Op::Freeze),
         3 => (1..4usize).prop_map(Op::Apply),
         1 => (BUDGET / 8..BUDGET * 4).prop_map(Op::Budget),
-        1 => Just(Op::Crash),
+        2 => any::<bool>().prop_map(|replay| Op::Crash { replay }),
     ]
 }
 
@@ -218,7 +221,7 @@ impl World {
         let epoch = self.keys.epoch();
         self.keys.freeze(&mut changes);
         changes.sort();
-        self.log.push_back((epoch, changes.pack(200)));
+        self.log.push_back((epoch, changes.packs(200).collect()));
         self.saved = (self.rows.clone(), self.clocks);
     }
 
@@ -231,7 +234,7 @@ impl World {
         self.check();
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self, replay: bool) {
         (self.rows, self.clocks) = self.saved.clone();
         let epoch = self.log.back().map(|(epoch, _)| *epoch);
         let epoch = epoch.unwrap_or(self.state.applied().unwrap());
@@ -242,12 +245,24 @@ impl World {
         self.keys = Keys::new(STAGE, Arc::new(other.clone()), BUDGET, None, false);
         self.state = other;
         self.state = State::open(&path, 0).unwrap();
-        while !self.log.is_empty() {
+        while !replay && !self.log.is_empty() {
             self.apply(2);
         }
         let cold = Arc::new(self.state.clone());
         self.keys = Keys::new(STAGE, cold, BUDGET, self.ttl, self.has_maps);
         self.keys.start_epoch(epoch + 1);
+        if !self.log.is_empty() {
+            self.keys.begin_replay();
+            for pack in self.log.iter().flat_map(|(_, packs)| packs) {
+                let keys = &mut self.keys;
+                let replayed = change::merge([pack.as_slice()].into_iter(), |key, value| {
+                    let Name::Row { key, .. } = row::name(key)? else { panic!("a row") };
+                    keys.replay(key, value)
+                });
+                replayed.unwrap();
+            }
+            self.keys.end_replay();
+        }
     }
 
     /// What the file says of itself.
@@ -308,7 +323,7 @@ impl World {
             Op::Freeze => self.freeze(),
             Op::Apply(epochs) => self.apply(*epochs),
             Op::Budget(bytes) => self.keys.set_budget(*bytes),
-            Op::Crash => self.crash(),
+            Op::Crash { replay } => self.crash(*replay),
         }
     }
 
@@ -401,7 +416,7 @@ fn more_keys_than_a_page_become_due_in_order() {
         world.run(&Op::Apply(1));
     }
     world.run(&Op::Pass(Index::EventTime, 300, 500, Some(0)));
-    world.run(&Op::Crash);
+    world.run(&Op::Crash { replay: false });
     world.run(&Op::Pass(Index::EventTime, 650, 800, Some(40)));
     world.end();
 }
@@ -423,5 +438,31 @@ fn what_is_applied_leaves_memory_at_once_when_there_is_less_of_it() {
     world.end();
     world.run(&Op::Budget(before / 8));
     assert!(!world.keys.is_full(), "{} bytes of {}", world.keys.bytes(), before / 8);
+    world.end();
+}
+
+/// Memory does not note the keys of removed rows as long as it has all the others.
+#[test]
+fn nothing_is_evicted_while_the_file_has_rows_that_memory_has_forgotten() {
+    let mut world = World::new(None, false);
+    world.run(&Op::Budget(1_000_000));
+    world.run(&all(800, |key| Act::Touch(key as u8)));
+    world.run(&Op::Freeze);
+    world.run(&Op::Apply(1));
+    world.run(&all(400, |_| Act::Remove));
+    let before = world.keys.bytes();
+    world.run(&Op::Freeze);
+    assert_eq!(world.keys.len(), 400);
+    assert!(world.keys.bytes() < before * 2 / 3, "nothing is left of a removed row");
+    world.run(&Op::Budget(world.keys.bytes() / 2));
+    assert_eq!(world.keys.len(), 400, "the file still has what was removed");
+    assert!(world.keys.is_pressed());
+    world.run(&Op::Apply(1));
+    assert!(world.keys.len() < 250, "{} keys", world.keys.len());
+    // From here on they are noted.
+    world.run(&Op::Budget(world.keys.bytes()));
+    world.run(&Op::Batch((400..800).map(|key| (key, Act::Remove)).collect()));
+    world.run(&Op::Freeze);
+    world.run(&all(800, |_| Act::Clear));
     world.end();
 }

@@ -17,7 +17,7 @@ use crate::keys::Keys;
 use crate::maps::MapStore;
 use crate::operator::Keyed;
 use crate::reject::Stamp;
-use crate::row::Timer;
+use crate::row::{Corrupt, Name, Timer};
 use crate::stateless::{Base, Outputs, Step, original};
 use crate::store::{self, Index};
 
@@ -104,8 +104,42 @@ impl Stage {
         self.keys.applied(epoch);
     }
 
+    /// Begins to take in what the store has not applied.
+    pub(crate) fn begin_replay(&mut self) {
+        self.keys.begin_replay();
+    }
+
+    /// Takes a change in, by its store key and what that names.
+    pub(crate) fn replay(
+        &mut self,
+        name: Name<'_>,
+        store_key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), Corrupt> {
+        match name {
+            Name::Row { key, .. } => self.keys.replay(key, value),
+            Name::Map { .. } => {
+                let last = self.keys.epoch() - 1;
+                self.maps().replay(store_key, value, last);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends what [`Stage::begin_replay`] began.
+    pub(crate) fn end_replay(&mut self) {
+        self.keys.end_replay();
+    }
+
+    /// Forgets all state in memory, and goes on from what the store has.
+    pub(crate) fn begin_anew(&mut self) {
+        self.keys.begin_anew();
+        self.maps().begin_anew();
+        self.weigh();
+    }
+
     /// Tells the keys how much of their memory map state takes.
-    fn weigh(&mut self) {
+    pub(crate) fn weigh(&mut self) {
         let bytes = self.maps().bytes();
         self.keys.set_map_bytes(bytes);
     }

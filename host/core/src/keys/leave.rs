@@ -40,7 +40,7 @@ impl Keys {
             }
         }
         // A whole round for nothing: the hand rests until the store has applied something.
-        if self.is_short() && self.barren < self.entries.len() {
+        if self.is_short() && self.may_evict() && self.barren < self.entries.len() {
             self.evict(LEAST_HAND_STEPS.max(HAND_STEPS * ids.len()));
         }
     }
@@ -125,9 +125,21 @@ impl Keys {
             changes.add(|out| row_key(self.stage, &entry.key, out), None::<fn(&mut Vec<u8>)>);
         }
         // An entry whose id is to stay good goes when memory is short.
-        if self.pins == 0 && (!entry.stored || self.gone.add(self.epoch, entry.hash, &entry.key)) {
+        if self.pins == 0 && (!entry.stored || self.note_removal(id)) {
             self.remove(id);
         }
+    }
+
+    /// Sees to it that a removed row is not read from the store, which has it until it applies the
+    /// removal. Returns whether its entry may go.
+    fn note_removal(&mut self, id: u32) -> bool {
+        // Nobody reads from the store while everything is in memory, and that won't end soon.
+        if self.complete && !self.is_short() {
+            self.unnoted = self.epoch;
+            return true;
+        }
+        let entry = &self.entries[id as usize];
+        self.gone.add(self.epoch, entry.hash, &entry.key)
     }
 
     /// Whether the row of a key has changed since the store last applied it.
@@ -135,15 +147,18 @@ impl Keys {
         let (hash, entries) = (self.hash(key), &self.entries);
         let found = self.table.find(hash, |id| *entries[*id as usize].key == *key);
         let applied = self.relative(self.applied);
-        let changed = found.is_some_and(|id| entries[*id as usize].dirty > applied);
-        changed || self.gone.holds(hash, key)
+        match found {
+            Some(id) => entries[*id as usize].dirty > applied,
+            // Where memory has everything, the row of a key that it does not have was removed.
+            None => self.complete || self.gone.holds(hash, key),
+        }
     }
 
     /// From now on so many bytes of memory are for the keys. Called between two batches.
     pub fn set_budget(&mut self, bytes: usize) {
         self.budget = bytes;
         self.barren = 0;
-        if self.is_full() {
+        if self.is_full() && self.may_evict() {
             // No batch would do it. What is left waits to be applied, and makes room when it is.
             self.evict(usize::MAX);
         }
@@ -157,7 +172,7 @@ impl Keys {
         while self.waiting.front().is_some_and(|(epoch, _)| *epoch <= self.applied) {
             self.unapplied -= self.waiting.pop_front().map_or(0, |(_, changed)| changed);
         }
-        if self.is_full() {
+        if self.is_full() && self.may_evict() {
             // Nothing is read until there is room: no batch would do it.
             self.evict(usize::MAX);
         }

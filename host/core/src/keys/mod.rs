@@ -2,7 +2,9 @@
 //! written.
 //!
 //! Invariant: a row that the store has not applied yet is never evicted, so a lookup that misses
-//! memory finds the truth in the store. Of a row that was removed only the key stays until then.
+//! memory finds the truth in the store. Of a row that was removed only the key stays until then, and
+//! while every row is in memory, not even that: nobody asks the store then, and the first eviction
+//! waits until the store has applied such removals.
 //!
 //! For each index there is a frontier. Invariant: every row that is posted before the frontier is in
 //! memory. It holds because
@@ -18,6 +20,7 @@
 //! written again first.
 
 mod leave;
+mod replay;
 mod time;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -81,6 +84,8 @@ pub struct Keys {
     hasher: foldhash::fast::RandomState,
     /// Keys that have no entry because their rows were removed, though the store may have them still.
     gone: Gone,
+    /// The last epoch with removals that are not among the keys that are gone.
+    unnoted: u64,
     /// The keys of the batch that have no entry: hash and slot.
     fresh: HashTable<(u64, u32)>,
     times: [BTreeSet<(i64, u32)>; 3],
@@ -114,6 +119,7 @@ pub struct Keys {
     /// The keys that the store may hold and memory does not.
     evicted: Filter,
     ttl_ms: Option<i64>,
+    has_maps: bool,
     /// Whether a row without value and timers is kept, because it dates map state.
     keeps_empty: bool,
 }
@@ -139,6 +145,7 @@ impl Keys {
             free: Vec::new(),
             table: HashTable::new(),
             gone: Gone::new(hasher.clone()),
+            unnoted: 0,
             hasher,
             fresh: HashTable::new(),
             times: Default::default(),
@@ -161,6 +168,7 @@ impl Keys {
             barren: 0,
             evicted: if complete { Filter::empty() } else { Filter::all() },
             ttl_ms,
+            has_maps,
             keeps_empty: ttl_ms.is_some() && has_maps,
         }
     }
@@ -210,7 +218,14 @@ impl Keys {
         let waiting = rows.saturating_mul(self.bytes / self.table.len().max(1))
             + self.gone.bytes()
             + self.map_bytes;
-        self.is_full() || (self.is_short() && waiting > self.budget / 8 * 5)
+        let waits = waiting > self.budget / 8 * 5 || !self.may_evict();
+        self.is_full() || (self.is_short() && waits)
+    }
+
+    /// Whether the store can be asked about keys that are not in memory: it has applied every removal
+    /// that memory knows nothing of.
+    fn may_evict(&self) -> bool {
+        self.unnoted <= self.applied
     }
 
     /// Whether so much is in memory that some of it should go.

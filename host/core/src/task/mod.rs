@@ -7,7 +7,9 @@ mod clocks;
 mod facts;
 mod moves;
 mod pass;
+mod replay;
 mod rewrite;
+mod time;
 mod ways;
 
 use wasmill_abi::{RejectionKind, WATERMARK_END, WATERMARK_START};
@@ -25,9 +27,7 @@ use crate::stateless;
 
 pub use clocks::Clocks;
 pub use facts::{Effects, Fact, Records};
-
-/// About how many keys with timers due are within [`Task::reach`].
-const REACH_KEYS: usize = 16_384;
+pub use replay::Replay;
 
 /// A stage of a task, of either kind.
 // A task has a few of them, which don't move.
@@ -162,48 +162,6 @@ impl Task {
         }
     }
 
-    /// Whether every input has ended.
-    pub fn is_ended(&self) -> bool {
-        self.clocks.inputs.iter().all(|i| i.valve.is_ended())
-    }
-
-    /// When the next processing-time timer may be due: none is before. It may have been cleared, or
-    /// moved on. `now` is the wall clock.
-    ///
-    /// # Errors
-    /// [`Error`] when the state can't be read; the task must be thrown away.
-    pub fn next_processing_time(&mut self, now: i64) -> Result<Option<i64>, Error> {
-        let mut next = None;
-        for stage in self.nodes.iter_mut().flatten() {
-            if let Stage::Keyed(stage) = stage {
-                next = next.into_iter().chain(stage.next_processing_time(now)?).min();
-            }
-        }
-        Ok(next)
-    }
-
-    /// How far towards `watermark` an input may be moved in one step so that not very many keys have
-    /// timers due. Who wants steps that end soon and effects that stay small tells a watermark in such
-    /// parts: event time moves continuously, so nothing depends on them.
-    ///
-    /// # Errors
-    /// [`Error`] when the state can't be read; the task must be thrown away.
-    ///
-    /// # Panics
-    /// When there is no such input.
-    pub fn reach(&mut self, input: usize, watermark: i64) -> Result<i64, Error> {
-        let now = self.watermark(input);
-        let mut reach = watermark;
-        for stage in self.nodes.iter_mut().flatten() {
-            if let Stage::Keyed(stage) = stage {
-                let horizon = stage.horizon(reach, REACH_KEYS)?;
-                // What is due by now already waits for another input.
-                reach = if horizon > now { reach.min(horizon) } else { reach };
-            }
-        }
-        Ok(reach)
-    }
-
     /// Takes a fact and the wall clock, and returns what follows.
     ///
     /// # Errors
@@ -219,6 +177,7 @@ impl Task {
                 (*input, *producer)
             }
             Fact::Tick => return self.tick(),
+            Fact::Release => return self.release(),
         };
         let Some(local) = self.channel(input, producer) else { return Ok(Effects::default()) };
         let channel = self.channels[input] + local;
@@ -228,7 +187,7 @@ impl Task {
                 self.mark(input, local, watermark, idle);
                 (Flow::default(), self.source(input, Vec::new()))
             }
-            Fact::Tick => unreachable!("returned above"),
+            Fact::Tick | Fact::Release => unreachable!("returned above"),
         };
         let state = &self.clocks.inputs[input];
         let end = (state.valve.watermark(), state.valve.is_idle());
@@ -342,16 +301,17 @@ impl Task {
         }
     }
 
-    /// Ends the epoch: what has changed, and what of time must be remembered.
-    pub fn freeze(&mut self) -> (Changes, Clocks) {
-        let mut changes = Changes::default();
+    /// Ends the epoch: `changes` are what has changed, in order, and no longer what they were before.
+    /// Returns what of time must be remembered.
+    pub fn freeze(&mut self, changes: &mut Changes) -> Clocks {
+        changes.clear();
         for stage in self.nodes.iter_mut().flatten() {
             if let Stage::Keyed(stage) = stage {
-                stage.freeze(&mut changes);
+                stage.freeze(changes);
             }
         }
         changes.sort();
-        (changes, self.clocks.clone())
+        self.clocks.clone()
     }
 
     /// The store has applied everything up to this epoch.

@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
+use wasmill_core::change::Changes;
 use wasmill_kafka::{Fetcher, Producer, Waker};
 
 use super::apply::{Message, StateFile};
@@ -117,6 +118,8 @@ pub(super) struct Worker<'scope, 'env> {
     told: Instant,
     /// What was read since the last commit.
     read: Arc<Progress>,
+    /// Room for what a task has changed.
+    changes: Changes,
     /// 0: it has tasks that have not ended; 1: all have; 2: it has none.
     standing: usize,
     /// Bytes of memory that a keyed stage of its tasks has.
@@ -168,6 +171,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             shown: setup.figures.worker(number.to_string()),
             told: Instant::now(),
             read: Arc::default(),
+            changes: Changes::default(),
             standing: 2,
             share: setup.budget,
             gone: None,

@@ -1,6 +1,6 @@
 //! Opening one task: its stages with their state, its inputs where they stand.
 //!
-//! Invariant: the state file of a task has all that the last commit has, before its first record.
+//! Invariant: state file and changelog of a task have together what the last commit has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) fn open(
     let pages = budget / 8 * sub.stages.iter().filter(|i| is_keyed(prepared, **i)).count();
     let budget = budget - budget / 8;
     let mut cold: Arc<dyn Cold> = Nothing::shared();
-    let mut changelog = None;
+    let mut own = None;
     if keyed {
         let topic = format!("{}-{}-changelog", prepared.pipeline.name, sub.id);
         let options_ = TopicOptions { segment_bytes: SEGMENT_BYTES, retention: Retention::Forever };
@@ -54,9 +54,9 @@ pub(super) fn open(
             changelog: log.partition(&topic, partition)?,
             state: State::open(&options.data_dir.join(format!("state/{name}.redb")), pages)?,
         };
-        follower.catch_up(follower.changelog.end_offset())?;
+        follower.applied()?;
         cold = Arc::new(follower.state.clone());
-        changelog = Some(follower.changelog.clone());
+        own = Some(follower.clone());
         opened.followers.push(follower);
     }
     let mut stages = Vec::new();
@@ -82,7 +82,7 @@ pub(super) fn open(
         prepared.pipeline.engine.batch_records as usize,
         options.progress.clone(),
     );
-    Ok(LogTask { run, changelog, applications: 0 })
+    Ok(LogTask { run, follower: own, applications: 0 })
 }
 
 pub(in crate::engine) fn open_stage(

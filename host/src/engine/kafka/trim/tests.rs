@@ -241,7 +241,8 @@ impl World {
     }
 
     fn freeze(&mut self) -> (Changes, Changes) {
-        let (frozen, _) = self.task.freeze();
+        let mut frozen = Changes::default();
+        self.task.freeze(&mut frozen);
         let mut changes = frozen.clone();
         let behind = Behind { cold: &*self.file, applied: self.applied, bytes: 0 };
         self.trim.walk(&mut self.task, &behind, self.epoch, &mut changes).unwrap();
@@ -251,7 +252,7 @@ impl World {
     fn commit(&mut self) {
         let (frozen, changes) = self.freeze();
         frozen.iter().for_each(|(key, value)| put(&mut self.truth, key, value));
-        let packs = changes.pack(PACK_BYTES);
+        let packs: Vec<_> = changes.packs(PACK_BYTES).collect();
         let bytes = packs.iter().map(Vec::len).sum();
         // The packs, and the record that says where the task stands.
         let offset = self.next + packs.len() as i64;

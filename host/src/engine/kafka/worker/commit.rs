@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use wasmill_core::change::Changes;
 use wasmill_kafka::{
     CommitError, Delivered, NO_HEADERS, NotAMember, Offsets, Producer, Record, Ticket,
 };
@@ -88,7 +89,7 @@ impl<'env> Worker<'_, 'env> {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
                 if task.touched {
-                    let frozen = freeze(*unit, task, producer, &self.topics)?;
+                    let frozen = freeze(*unit, task, producer, &self.topics, &mut self.changes)?;
                     note(self.setup, task);
                     cut.frozen.push(frozen);
                     task.epoch += 1;
@@ -235,12 +236,13 @@ fn freeze(
     task: &mut Live,
     producer: &mut Producer,
     topics: &[Handles],
+    changes: &mut Changes,
 ) -> Result<Frozen, Error> {
     let epoch = task.run.epoch;
-    let (mut changes, mut saved) = task.run.freeze()?;
+    let mut saved = task.run.freeze(changes)?;
     saved.set_logged(task.trim.logged());
     if let Some(file) = &task.file {
-        task.trim.write(&mut task.run, file, task.epoch, &mut changes)?;
+        task.trim.write(&mut task.run, file, task.epoch, changes)?;
     }
     task.run.outlet.send(producer, topics, epoch)?;
     let frozen = Frozen {
@@ -248,7 +250,7 @@ fn freeze(
         name: task.run.name.clone(),
         sub: task.run.sub,
         epoch: task.epoch,
-        packs: changes.pack(PACK_BYTES),
+        packs: changes.packs(PACK_BYTES).collect(),
         stamp: task.stamp,
         saved: serde_json::to_vec(&saved).expect("where a task stands is plain data"),
         ticket: None,
