@@ -103,6 +103,15 @@ fn pipelines_run_over_sasl_and_tls_and_the_password_is_in_no_output() {
         assert_eq!(out - came, RECORDS as usize + 7, "{name}");
         came = out;
     }
+    // Another mechanism of passwords.
+    let mut set = settings(&world, Security::SaslSsl);
+    set.push("kafka.properties.sasl.mechanism=SCRAM-SHA-256".to_owned());
+    set.push("kafka.group=scram".to_owned());
+    let output = run(&world, "scram", &set, PASSWORD);
+    said(&output, PASSWORD);
+    let summary: Value = serde_json::from_str(&stdout_of(output)).unwrap();
+    assert_eq!(summary["records"], RECORDS);
+    assert_eq!(world.topic("out").len() - came, RECORDS as usize + 7);
     // Commands take the same settings from the pipeline file.
     let mut command = Command::new(program());
     command.args(["topic", "ls", "--pipeline"]).arg(world.path("pipeline.toml"));

@@ -24,6 +24,7 @@ use crate::{
     error::io,
     node::{self, Node, Settings},
     ports::Port,
+    security,
     watchdog::Watchdog,
 };
 
@@ -65,6 +66,7 @@ impl Installation {
             .chain_update(artifacts::JARS)
             .chain_update(&version)
             .chain_update(class_path.as_encoded_bytes())
+            .chain_update(security::scram())
             .finalize();
         let prepared = kafka.join(format!("prepared-{}", &artifacts::hex(&key)[..12]));
         let installation = Self { java, class_path, prepared };
@@ -126,7 +128,8 @@ impl Installation {
     fn format(&self, new: &Path, settings: &Settings) -> Result<(), Error> {
         let properties = settings.write(new)?;
         let mut tool = self.java(["-XX:TieredStopAtLevel=1"]);
-        tool.args(["kafka.tools.StorageTool", "format", "--cluster-id", &node::uuid(), "-c"]);
+        tool.args(["kafka.tools.StorageTool", "format", "--cluster-id", &node::uuid()]);
+        tool.args(["--add-scram", &security::scram(), "-c"]);
         let output = tool.arg(&properties).stdin(Stdio::null()).output();
         let output = output.map_err(io(format!("running {}", self.java.display())))?;
         let data = settings.data(new);

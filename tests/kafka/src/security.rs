@@ -20,14 +20,19 @@ const KEYSTORE: &str = "keystore.p12";
 /// Of the file with the key, which goes with the cluster.
 const KEYSTORE_PASSWORD: &str = "of-the-keystore";
 
+/// What makes a broker know the user by SCRAM too: for the tool that formats a data folder.
+pub(crate) fn scram() -> String {
+    format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]")
+}
+
 /// What a listener demands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Security {
-    /// A name and a password (SASL/PLAIN), unencrypted.
+    /// A name and a password (SASL/PLAIN or SASL/SCRAM-SHA-256), unencrypted.
     SaslPlaintext,
     /// TLS; whoever comes is let in.
     Ssl,
-    /// A name and a password (SASL/PLAIN), over TLS.
+    /// A name and a password, likewise, over TLS.
     SaslSsl,
 }
 
@@ -62,10 +67,12 @@ impl Security {
             let listener = self.listener().to_ascii_lowercase();
             (format!("listener.name.{listener}.{key}"), value)
         };
-        let module = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+        let module = |name| format!("org.apache.kafka.common.security.{name}LoginModule required");
+        let plain = format!("{} user_{USER}=\"{PASSWORD}\";", module("plain.Plain"));
         vec![
-            of("sasl.enabled.mechanisms", "PLAIN".into()),
-            of("plain.sasl.jaas.config", format!("{module} user_{USER}=\"{PASSWORD}\";")),
+            of("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256".into()),
+            of("plain.sasl.jaas.config", plain),
+            of("scram-sha-256.sasl.jaas.config", format!("{};", module("scram.Scram"))),
         ]
     }
 }
