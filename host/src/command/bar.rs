@@ -46,14 +46,18 @@ fn show(progress: &Progress, stop: &AtomicBool) {
     // Until the sources are open, nobody knows how much there is.
     let (mut bar, mut of) = (drawn(None), None);
     while !stop.load(Ordering::Relaxed) {
-        let extent = progress.extent.get().copied();
-        if extent != of {
+        let extent = progress.extent();
+        let kind = extent.as_ref().map(std::mem::discriminant);
+        if kind != of {
             bar.finish_and_clear();
-            (bar, of) = (drawn(extent), extent);
+            (bar, of) = (drawn(extent), kind);
         }
         bar.set_message(message(progress, started.elapsed()));
         match position(progress) {
-            Some((position, _)) => bar.set_position(position),
+            Some((position, length)) => {
+                bar.set_length(length);
+                bar.set_position(position);
+            }
             None => bar.tick(),
         }
         std::thread::sleep(PAUSE);
@@ -82,7 +86,7 @@ fn drawn(extent: Option<Extent>) -> ProgressBar {
 
 /// Where a bar stands, and its length; none where the length is not known.
 fn position(progress: &Progress) -> Option<(u64, u64)> {
-    let (position, length) = match *progress.extent.get()? {
+    let (position, length) = match progress.extent()? {
         Extent::Bytes { before, total } => (before + progress.bytes.load(Ordering::Relaxed), total),
         Extent::Records(total) => (progress.records.load(Ordering::Relaxed), total),
     };
@@ -125,5 +129,15 @@ mod tests {
         assert_eq!(drawn(None).length(), None);
         let shown = message(&progress(12_000, 0, None), Duration::from_secs(2));
         assert_eq!(shown, "12,000 records, 6,000/s");
+    }
+
+    #[test]
+    fn where_readers_say_what_is_left_the_bar_is_as_long_as_that_and_what_was_read() {
+        let progress = progress(70, 0, None);
+        progress.set_left("a", 20);
+        progress.set_left("b", 30);
+        assert_eq!(position(&progress), Some((70, 120)));
+        progress.set_left("b", 0);
+        assert_eq!(position(&progress), Some((70, 90)));
     }
 }

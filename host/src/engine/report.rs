@@ -1,7 +1,8 @@
 //! What a run has done, for people and programs.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use wasmill_core::metrics::Stage;
@@ -15,6 +16,9 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// How much there is to read. Unset before the sources are open, and where that is not known.
     pub extent: OnceLock<Extent>,
+    /// What is left of bounded topics, in records about, by who reads it: on Kafka, where partitions
+    /// move, so that nobody knows beforehand how much there is to read.
+    left: Mutex<BTreeMap<String, u64>>,
 }
 
 /// How much there is to read from the sources of a bounded run.
@@ -45,6 +49,25 @@ impl Extent {
 }
 
 impl Progress {
+    /// How much there is to read, as far as it is known by now.
+    pub fn extent(&self) -> Option<Extent> {
+        if let Some(extent) = self.extent.get() {
+            return Some(*extent);
+        }
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = || self.records.load(Ordering::Relaxed) + left.values().sum::<u64>();
+        (!left.is_empty()).then(|| Extent::Records(sum()))
+    }
+
+    /// So much is left for somebody who reads.
+    pub fn set_left(&self, reader: &str, records: u64) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.get_mut(reader) {
+            Some(before) => *before = records,
+            None => drop(left.insert(reader.to_owned(), records)),
+        }
+    }
+
     /// Adds what another one has counted, which begins anew.
     pub(crate) fn take_over(&self, other: &Self) {
         self.add(other.records.swap(0, Ordering::Relaxed), other.bytes.swap(0, Ordering::Relaxed));

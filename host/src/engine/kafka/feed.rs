@@ -251,6 +251,16 @@ pub(in crate::engine) enum KafkaFeed {
     Topic(Box<KafkaTopic>),
 }
 
+impl KafkaFeed {
+    /// How many offsets are left of it, where its end is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Lines(_) => None,
+            Self::Topic(topic) => Some(u64::try_from(topic.until? - topic.next).unwrap_or(0)),
+        }
+    }
+}
+
 impl Feed for KafkaFeed {
     fn next(&mut self, most: usize, now: i64) -> Result<Piece, Error> {
         match self {

@@ -208,6 +208,12 @@ impl<'a> Setup<'a> {
         lock(&self.ends).get(&(topic.to_owned(), partition)).copied()
     }
 
+    /// Whether all that the pipeline reads from outside are topics with an end.
+    pub(super) fn reads_bounded_topics(&self) -> bool {
+        let is_topic = |source: &Source| matches!(source.kind, SourceKind::Topic { .. });
+        self.prepared.pipeline.sources.iter().all(|s| s.bounded && is_topic(s))
+    }
+
     /// An offset to begin with that exists, by the source's policy for lost offsets.
     pub(super) fn in_range(
         &self,

@@ -496,6 +496,17 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                 Assigned::Open(tasks) => tasks.iter().for_each(|t| update(&t.run, &t.shown)),
             }
         }
+        if opening == 0 && self.setup.reads_bounded_topics() {
+            let left = |task: &Live| {
+                let feeds = task.run.inputs.iter().filter_map(|input| input.feed.as_ref());
+                feeds.filter_map(KafkaFeed::left).sum::<u64>()
+            };
+            let open = self.units.values().flat_map(|assigned| match assigned {
+                Assigned::Open(tasks) => tasks.as_slice(),
+                Assigned::Opening { .. } => &[],
+            });
+            self.setup.progress.set_left(&self.name, open.map(left).sum());
+        }
         let (rebalances, units) = (self.group.rebalances(), self.units.len() as u64);
         self.shown.update(|w| (w.rebalances, w.units, w.opening) = (rebalances, units, opening));
     }
