@@ -5,6 +5,8 @@
 //! `[shared varint][rest varint][rest bytes][value length + 1 varint, 0 for removal][value]`, where
 //! `shared` is how many bytes the key has in common with the one before it.
 
+use std::ops::Range;
+
 use crate::row::{Corrupt, put_varint, varint};
 
 /// Says what follows and how its rows are written: in 0xC1 they did not say what they are posted
@@ -159,25 +161,43 @@ impl Changes {
 
 /// Reads a pack, change by change.
 #[derive(Debug)]
-struct Unpack<'a> {
-    rest: &'a [u8],
+struct Unpack<P> {
+    pack: P,
+    /// Behind what was read of it.
+    at: usize,
     left: u64,
     key: Vec<u8>,
-    value: Option<&'a [u8]>,
+    /// Where in the pack the value is.
+    value: Option<Range<usize>>,
 }
 
-impl<'a> Unpack<'a> {
-    fn new(mut pack: &'a [u8]) -> Result<Self, Corrupt> {
-        if take(&mut pack, 1)? != [MAGIC] {
+impl<P: AsRef<[u8]>> Unpack<P> {
+    fn new(pack: P) -> Result<Self, Corrupt> {
+        let mut unpack = Self { pack, at: 0, left: 0, key: Vec::new(), value: None };
+        unpack.begin()?;
+        Ok(unpack)
+    }
+
+    fn begin(&mut self) -> Result<(), Corrupt> {
+        let all = self.pack.as_ref();
+        let mut rest = all;
+        if take(&mut rest, 1)? != [MAGIC] {
             return Err(Corrupt("a pack of changes"));
         }
-        let left = varint(&mut pack)?;
-        Ok(Self { rest: pack, left, key: Vec::new(), value: None })
+        self.left = varint(&mut rest)?;
+        self.at = all.len() - rest.len();
+        Ok(())
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        self.value.clone().map(|range| &self.pack.as_ref()[range])
     }
 
     /// Goes to the next change; false when there is none.
     fn advance(&mut self) -> Result<bool, Corrupt> {
-        let b = &mut self.rest;
+        let all = self.pack.as_ref();
+        let mut rest = &all[self.at..];
+        let b = &mut rest;
         if self.left == 0 {
             return if b.is_empty() { Ok(false) } else { Err(Corrupt("the end of the pack")) };
         }
@@ -188,15 +208,52 @@ impl<'a> Unpack<'a> {
         }
         let before = self.key.get(shared).copied();
         self.key.truncate(shared);
-        let rest = varint(b)?;
-        self.key.extend_from_slice(take(b, rest)?);
+        let length = varint(b)?;
+        self.key.extend_from_slice(take(b, length)?);
         if self.key.get(shared).copied() < before {
             return Err(Corrupt("keys in ascending order"));
         }
         self.value = match varint(b)? {
             0 => None,
-            n => Some(take(b, n - 1)?),
+            n => {
+                let value = take(b, n - 1)?;
+                let end = all.len() - b.len();
+                Some(end - value.len()..end)
+            }
         };
+        self.at = all.len() - b.len();
+        Ok(true)
+    }
+}
+
+/// Packs that hold one change of each key, in order: those of an epoch.
+struct Run<I, P> {
+    packs: I,
+    pack: Unpack<P>,
+}
+
+impl<I: Iterator<Item = Result<P, E>>, P: AsRef<[u8]>, E: From<Corrupt>> Run<I, P> {
+    /// None when there is no change in it.
+    fn begin(mut packs: I) -> Result<Option<Self>, E> {
+        let Some(pack) = packs.next() else { return Ok(None) };
+        let mut run = Self { packs, pack: Unpack::new(pack?)? };
+        Ok(run.advance()?.then_some(run))
+    }
+
+    /// Goes to the next change; false when there is none.
+    fn advance(&mut self) -> Result<bool, E> {
+        while !self.pack.advance()? {
+            let Some(pack) = self.packs.next() else { return Ok(false) };
+            let last = std::mem::replace(&mut self.pack, Unpack::new(pack?)?).key;
+            // Each pack begins with a whole key.
+            if self.pack.advance()? {
+                return if self.pack.key > last {
+                    Ok(true)
+                } else {
+                    Err(Corrupt("packs in the order of their keys").into())
+                };
+            }
+        }
         Ok(true)
     }
 }
@@ -207,42 +264,52 @@ impl<'a> Unpack<'a> {
 /// # Errors
 /// [`Corrupt`] says what was expected, or the error of `each`; changes before that have been handed
 /// out.
-pub fn merge<'a, E: From<Corrupt>>(
-    packs: impl Iterator<Item = &'a [u8]>,
+pub fn merge<P: AsRef<[u8]>, E: From<Corrupt>>(
+    packs: impl Iterator<Item = P>,
+    each: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+) -> Result<(), E> {
+    merge_runs(packs.map(|pack| std::iter::once(Ok(pack))), each)
+}
+
+/// As [`merge`], of runs: packs that hold one change of each key, in order, as those of an epoch do.
+/// Of each run one pack is in memory at a time.
+///
+/// # Errors
+/// [`Corrupt`] says what was expected, or the error of a run or of `each`; changes before that have been
+/// handed out.
+pub fn merge_runs<P: AsRef<[u8]>, E: From<Corrupt>>(
+    packs: impl Iterator<Item = impl Iterator<Item = Result<P, E>>>,
     mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut readers = Vec::new();
-    for pack in packs {
-        let mut reader = Unpack::new(pack)?;
-        if reader.advance()? {
-            readers.push(reader);
-        }
+    let mut runs = Vec::new();
+    for packs in packs {
+        runs.extend(Run::begin(packs)?);
     }
-    // A heap of readers by hand: the least key on top, of equal keys that of the latest pack.
-    let mut heap: Vec<usize> = (0..readers.len()).collect();
+    // A heap of runs by hand: the least key on top, of equal keys that of the latest run.
+    let mut heap: Vec<usize> = (0..runs.len()).collect();
     for at in (0..heap.len() / 2).rev() {
-        sift(&readers, &mut heap, at);
+        sift(&runs, &mut heap, at);
     }
     let mut last: Option<Vec<u8>> = None;
     while let Some(top) = heap.first().copied() {
-        let reader = &mut readers[top];
-        if last.as_deref() != Some(reader.key.as_slice()) {
-            each(&reader.key, reader.value)?;
+        let run = &mut runs[top];
+        if last.as_deref() != Some(run.pack.key.as_slice()) {
+            each(&run.pack.key, run.pack.value())?;
             let last = last.get_or_insert_default();
             last.clear();
-            last.extend_from_slice(&reader.key);
+            last.extend_from_slice(&run.pack.key);
         }
-        if !reader.advance()? {
+        if !run.advance()? {
             heap.swap_remove(0);
         }
-        sift(&readers, &mut heap, 0);
+        sift(&runs, &mut heap, 0);
     }
     Ok(())
 }
 
 /// Lets the element at a place of the heap sink to where it belongs.
-fn sift(readers: &[Unpack<'_>], heap: &mut [usize], mut at: usize) {
-    let before = |a: usize, b: usize| (&readers[a].key, b).cmp(&(&readers[b].key, a)).is_lt();
+fn sift<I, P>(runs: &[Run<I, P>], heap: &mut [usize], mut at: usize) {
+    let before = |a: usize, b: usize| (&runs[a].pack.key, b).cmp(&(&runs[b].pack.key, a)).is_lt();
     loop {
         let (left, right) = (2 * at + 1, 2 * at + 2);
         let mut least = at;
@@ -332,10 +399,48 @@ mod tests {
         }
 
         #[test]
+        fn of_several_runs_the_last_one_counts(
+            epochs in proptest::collection::vec(proptest::collection::vec(
+                (proptest::collection::vec(0..4u8, 1..5), proptest::option::of(any::<u8>())),
+                0..20), 0..8),
+            most in 1..30usize) {
+            let mut expected = BTreeMap::new();
+            let mut runs = Vec::new();
+            for entries in &epochs {
+                let mut changes = Changes::default();
+                for (key, value) in entries {
+                    let value = value.map(|v| vec![v]);
+                    changes.put(key, value.as_deref());
+                    expected.insert(key.clone(), value);
+                }
+                changes.sort();
+                runs.push(changes.packs(most).map(Ok).collect::<Vec<Result<_, Corrupt>>>());
+            }
+            let mut read = Vec::new();
+            merge_runs(runs.into_iter().map(Vec::into_iter), |key, value| {
+                read.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(read, expected.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
         fn a_damaged_pack_is_an_error_not_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let each = |_: &[u8], _: Option<&[u8]>| Ok::<(), Corrupt>(());
             let _ = merge([bytes.as_slice()].into_iter(), each);
         }
+    }
+
+    #[test]
+    fn packs_of_a_run_that_are_out_of_order_are_an_error() {
+        let mut changes = Changes::default();
+        for key in [b"a", b"b", b"c"] {
+            changes.put(key, Some(b"value"));
+        }
+        let mut packs: Vec<_> = changes.packs(1).map(Ok).collect();
+        packs.swap(1, 2);
+        let merged = merge_runs([packs.into_iter()].into_iter(), |_, _| Ok::<(), Corrupt>(()));
+        assert_eq!(merged, Err(Corrupt("packs in the order of their keys")));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use wasmill_core::task::Task;
-use wasmill_log::Partition;
+use wasmill_log::{Frame, Partition, Position};
 
 use super::Error;
 use super::worker::{Shared, lock};
@@ -20,8 +20,10 @@ use crate::store::State;
 /// has to read them.
 const INTERVAL: Duration = Duration::from_secs(60);
 const MOST_BYTES: u64 = 1 << 30;
-/// How many bytes of changes are applied in one transaction, about.
+/// How many bytes of changes are in memory at a time for one task while they are applied, and of one
+/// commit.
 const GROUP_BYTES: usize = 64 << 20;
+const RUN_BYTES: usize = 512 << 10;
 
 /// How many state files are written at a time at most: each is bound by the memory it takes.
 const MOST_THREADS: usize = 4;
@@ -78,32 +80,108 @@ impl Follower {
         Ok(bytes)
     }
 
-    /// Applies the changelog up to an offset.
+    /// Applies the changelog up to an offset, at which a commit ends.
     pub(super) fn catch_up(&self, until: u64) -> Result<(), Error> {
         let mut from = self.applied()?;
         while from < until {
-            let mut reader = self.changelog.reader(self.changelog.position_of(from)?);
-            let mut frames = Vec::new();
-            let mut bytes = 0;
-            let mut end = from;
-            while end < until && bytes < GROUP_BYTES {
-                let Some((frame, _)) = reader.next()? else { break };
-                if let Some(records) = frame.records() {
-                    bytes += records.values.data.len();
-                    end = frame.end_offset();
-                    frames.push(frame);
-                }
-            }
-            if end == from {
+            let (runs, end) = self.group(from, until)?;
+            if runs.is_empty() {
                 break;
             }
-            let packs = frames.iter().filter_map(|f| f.records()).flat_map(|r| r.values.iter());
-            self.state.apply(packs.flatten(), end)?;
+            self.state.apply_runs(runs.into_iter().map(|run| run.packs(&self.changelog)), end)?;
             from = end;
         }
         self.changelog.delete_before(from);
         Ok(())
     }
+
+    /// The runs from an offset on that are applied together, and where they end. The more of them there
+    /// are, the more changes of a key become one.
+    fn group(&self, from: u64, until: u64) -> Result<(Vec<Run>, u64), Error> {
+        let mut reader = self.changelog.reader(self.changelog.position_of(from)?);
+        let (mut runs, mut end, mut held) = (Vec::<Run>::new(), from, 0);
+        while end < until {
+            let Some((frame, _)) = reader.next()? else { break };
+            if frame.records().is_none() {
+                continue;
+            }
+            if runs.last().is_none_or(|run| run.epoch != frame.epoch) {
+                held += runs.last().map_or(0, |run| run.bytes.min(RUN_BYTES));
+                if held >= GROUP_BYTES {
+                    break;
+                }
+                runs.push(Run::begin(frame.epoch, reader.frame_position()));
+            }
+            end = frame.end_offset();
+            runs.last_mut().expect("one has begun").add(frame);
+        }
+        Ok((runs, end))
+    }
+}
+
+/// What a task changed in one commit: packs in the order of their keys.
+struct Run {
+    epoch: u64,
+    start: Position,
+    /// Behind its last record.
+    end: u64,
+    bytes: usize,
+    /// All of it, as long as it is small.
+    frames: Vec<Arc<Frame>>,
+}
+
+impl Run {
+    fn begin(epoch: u64, start: Position) -> Self {
+        Self { epoch, start, end: start.offset, bytes: 0, frames: Vec::new() }
+    }
+
+    fn add(&mut self, frame: Arc<Frame>) {
+        self.end = frame.end_offset();
+        self.bytes += frame.records().map_or(0, |records| records.values.data.len());
+        if self.bytes <= RUN_BYTES {
+            self.frames.push(frame);
+        } else {
+            // It is read again, pack by pack.
+            self.frames = Vec::new();
+        }
+    }
+
+    /// Its packs; a large run is read as they are asked for.
+    fn packs(self, changelog: &Partition) -> Box<dyn Iterator<Item = Result<Pack, String>>> {
+        if self.bytes <= RUN_BYTES {
+            return Box::new(self.frames.into_iter().flat_map(packs).map(Ok));
+        }
+        let mut reader = changelog.reader(self.start);
+        let frames = std::iter::from_fn(move || {
+            if reader.position().offset >= self.end {
+                return None;
+            }
+            match reader.next() {
+                Ok(Some((frame, _))) => Some(Ok(frame)),
+                Ok(None) => Some(Err(format!("it has nothing before offset {}", self.end))),
+                Err(error) => Some(Err(error.to_string())),
+            }
+        });
+        let of_frame = |frame: Result<Arc<Frame>, String>| match frame {
+            Ok(frame) => packs(frame).map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        };
+        Box::new(frames.flat_map(of_frame))
+    }
+}
+
+/// A pack in a frame of the changelog, by its row.
+struct Pack(Arc<Frame>, usize);
+
+impl AsRef<[u8]> for Pack {
+    fn as_ref(&self) -> &[u8] {
+        self.0.records().map_or(&[], |records| records.values.bytes(self.1))
+    }
+}
+
+fn packs(frame: Arc<Frame>) -> impl Iterator<Item = Pack> {
+    let rows = frame.records().map_or(0, wasmill_log::Records::len);
+    (0..rows).map(move |row| Pack(frame.clone(), row))
 }
 
 /// A commit: its epoch, and where the changelog of each task ended in it.

@@ -12,8 +12,9 @@ use super::apply::Follower;
 use super::feed::Feed;
 use super::task::{Outlet, Run, Saved};
 
-/// About how large a record of the changelog gets, in bytes.
-pub(super) const PACK_BYTES: usize = 900_000;
+/// About how large a record of the changelog gets, in bytes: one of each commit is in memory when many
+/// are applied at once.
+const PACK_BYTES: usize = 128 << 10;
 
 /// A way out: the partitions of its topic, and the task's number as a producer.
 pub(super) struct Out {

@@ -162,6 +162,19 @@ impl State {
         packs: impl Iterator<Item = &'a [u8]>,
         offset: u64,
     ) -> Result<(), Error> {
+        self.apply_runs(packs.map(|pack| std::iter::once(Ok(pack))), offset)
+    }
+
+    /// As [`State::apply`], of runs: packs that hold one change of each key, in order, as those of a
+    /// commit do. Of each run one pack is in memory at a time; one that can't be had says why.
+    ///
+    /// # Errors
+    /// When a pack is damaged or can't be had, or the file can't be written; then nothing is applied.
+    pub fn apply_runs<P: AsRef<[u8]>>(
+        &self,
+        packs: impl Iterator<Item = impl Iterator<Item = Result<P, String>>>,
+        offset: u64,
+    ) -> Result<(), Error> {
         let mut write = self.db.begin_write().map_err(|e| self.at(e))?;
         write.set_two_phase_commit(true);
         let directory = {
@@ -171,7 +184,8 @@ impl State {
             let mut meta = write.open_table(META).map_err(|e| self.at(e))?;
             let next = meta.get(NEXT_BUCKET).map_err(|e| self.at(e))?.map_or(0, |v| v.value());
             let mut postings = Postings::new(runs, self.view().directory.clone(), next);
-            let merged = change::merge(packs, |key, value| {
+            let packs = packs.map(|run| run.map(|pack| pack.map_err(Failed::Missing)));
+            let merged = change::merge_runs(packs, |key, value| {
                 let name = row::name(key)?;
                 let after = match (name, value) {
                     (Name::Row { .. }, Some(row)) => row::posted(row)?,
@@ -195,6 +209,7 @@ impl State {
             });
             merged.map_err(|e| match e {
                 Failed::Changelog(e) => self.at(format!("the changelog is damaged: {e}")),
+                Failed::Missing(e) => self.at(format!("the changelog can't be read: {e}")),
                 Failed::File(e) => self.at(e),
             })?;
             let finished = postings.finish(&state, &mut buckets);
@@ -251,6 +266,7 @@ fn damaged(damage: &OnceLock<String>) -> Option<String> {
 /// Why changes could not be applied.
 enum Failed {
     Changelog(Corrupt),
+    Missing(String),
     File(Damage),
 }
 

@@ -16,7 +16,6 @@ use wasmill_kafka::{
 use super::places::Places;
 use super::{Assigned, Live, Worker, begin};
 use crate::engine::Error;
-use crate::engine::embedded::PACK_BYTES;
 use crate::engine::kafka::apply::{Job, Message};
 use crate::engine::kafka::changelog::Kind;
 use crate::engine::kafka::failpoint;
@@ -175,6 +174,9 @@ impl<'env> Worker<'_, 'env> {
         }
     }
 }
+
+/// About how large a record of a changelog gets, in bytes: below what a broker takes by default.
+const PACK_BYTES: usize = 900_000;
 
 /// What a commit is of.
 pub(super) struct Cut<'env> {
