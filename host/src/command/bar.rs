@@ -104,8 +104,9 @@ mod tests {
     use super::*;
 
     fn progress(records: u64, bytes: u64, extent: Option<Extent>) -> Progress {
-        let progress =
-            Progress { records: records.into(), bytes: bytes.into(), ..Progress::default() };
+        let progress = Progress::default();
+        progress.records.store(records, Ordering::Relaxed);
+        progress.bytes.store(bytes, Ordering::Relaxed);
         if let Some(extent) = extent {
             progress.extent.set(extent).unwrap();
         }
