@@ -377,29 +377,7 @@ mod tests {
         }
 
         #[test]
-        fn of_several_packs_the_last_one_counts(
-            epochs in proptest::collection::vec(proptest::collection::vec(
-                (proptest::collection::vec(0..4u8, 1..5), proptest::option::of(any::<u8>())),
-                0..20), 0..8),
-            most in 1..30usize) {
-            let mut expected = BTreeMap::new();
-            let mut packs = Vec::new();
-            for entries in &epochs {
-                let mut changes = Changes::default();
-                for (key, value) in entries {
-                    let value = value.map(|v| vec![v]);
-                    changes.put(key, value.as_deref());
-                    expected.insert(key.clone(), value);
-                }
-                changes.sort();
-                packs.extend(changes.packs(most));
-            }
-            let packs: Vec<&[u8]> = packs.iter().map(Vec::as_slice).collect();
-            prop_assert_eq!(merged(&packs), expected.into_iter().collect::<Vec<_>>());
-        }
-
-        #[test]
-        fn of_several_runs_the_last_one_counts(
+        fn of_several_epochs_the_last_one_counts(
             epochs in proptest::collection::vec(proptest::collection::vec(
                 (proptest::collection::vec(0..4u8, 1..5), proptest::option::of(any::<u8>())),
                 0..20), 0..8),
@@ -414,14 +392,18 @@ mod tests {
                     expected.insert(key.clone(), value);
                 }
                 changes.sort();
-                runs.push(changes.packs(most).map(Ok).collect::<Vec<Result<_, Corrupt>>>());
+                runs.push(changes.packs(most).collect::<Vec<_>>());
             }
+            let expected: Vec<_> = expected.into_iter().collect();
+            let packs: Vec<&[u8]> = runs.iter().flatten().map(Vec::as_slice).collect();
+            prop_assert_eq!(merged(&packs), &*expected);
             let mut read = Vec::new();
-            merge_runs(runs.into_iter().map(Vec::into_iter), |key, value| {
+            let ready = |run: Vec<Vec<u8>>| run.into_iter().map(Ok::<_, Corrupt>);
+            merge_runs(runs.into_iter().map(ready), |key, value| {
                 read.push((key.to_vec(), value.map(<[u8]>::to_vec)));
                 Ok(())
             }).unwrap();
-            prop_assert_eq!(read, expected.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(read, expected);
         }
 
         #[test]
