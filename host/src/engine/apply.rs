@@ -68,9 +68,10 @@ impl Follower {
             let packs = frame.records().into_iter().flat_map(|r| r.values.iter().flatten());
             for pack in packs {
                 if !matches!(replay.take(pack), Ok(true)) {
-                    replay.give_up();
                     // Where the pack is damaged, this says so.
                     self.catch_up(self.changelog.end_offset())?;
+                    // Only now: whether the file has rows decides what memory takes for all there are.
+                    replay.give_up();
                     return Ok(0);
                 }
                 bytes += pack.len() as u64;

@@ -27,7 +27,7 @@ impl Task {
 
 impl Replay<'_> {
     /// Takes the next pack. Returns whether there is still room; where there is not, the store has to
-    /// apply the changes, and [`Replay::give_up`] is what is left to do.
+    /// apply the changes, and then [`Replay::give_up`] is what is left to do.
     ///
     /// # Errors
     /// [`Corrupt`] when the pack is damaged.
@@ -50,7 +50,8 @@ impl Replay<'_> {
         self.0.keyed().for_each(keyed::Stage::end_replay);
     }
 
-    /// Forgets what was taken: the store applies it, before the first step.
+    /// Forgets what was taken. The store must have applied it before: one that is empty now is taken
+    /// for one that has nothing.
     pub fn give_up(self) {
         self.0.keyed().for_each(keyed::Stage::begin_anew);
     }
