@@ -109,18 +109,22 @@ fn tasks_that_do_not_move_go_on_while_the_group_rebalances() {
 struct Idler {
     stop: Arc<AtomicBool>,
     has: Arc<AtomicUsize>,
+    joined: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Idler {
     fn join(world: &World) -> Self {
         let (stop, has) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let joined = Arc::<AtomicBool>::default();
         let (stopped, share, settings) = (stop.clone(), has.clone(), world.settings());
+        let is_in = joined.clone();
         let thread = std::thread::spawn(move || {
             let (waker, cooperative) = (Waker::default(), Strategy::Cooperative);
             let member = Membership::join(&settings, "ledger", &["in"], cooperative, None, &waker);
             let mut member = member.unwrap();
             while !stopped.load(Ordering::Relaxed) {
+                is_in.store(member.metadata().is_ok(), Ordering::Relaxed);
                 for event in member.poll(Duration::from_millis(10)) {
                     match &event {
                         Event::Assigned(some) => _ = share.fetch_add(some.len(), Ordering::Relaxed),
@@ -134,7 +138,12 @@ impl Idler {
             }
             member.leave();
         });
-        Self { stop, has, thread: Some(thread) }
+        Self { stop, has, joined, thread: Some(thread) }
+    }
+
+    /// Whether the group is at a generation that it is part of.
+    fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// How many partitions it has.
@@ -246,6 +255,43 @@ fn pauses(world: &World) -> Result<(), String> {
         "medians of pauses in ms, of partitions that stay in a rebalance and without one: {medians:?}, \
          with {interval} ms between commits"
     ))
+}
+
+/// It was refused, and everything since the last commit was computed again by all tasks of the worker:
+/// partitions that stayed paused for as long as that takes.
+#[test]
+fn a_commit_that_meets_the_next_generation_is_sent_again_and_nothing_is_computed_again() {
+    let Some(world) = ledger::world("a_commit_that_meets") else { return };
+    // Through a repartition topic, so that it sends frames too.
+    let set = ["--set", "stage.ledger.key-by=account", "--set", "stage.ledger.repartition=true"];
+    let file = world.path("held");
+    let held =
+        [("WASMILL_HOLD_AT", "before-offsets:8"), ("WASMILL_HOLD_FILE", file.to_str().unwrap())];
+    let a = world.start_with("a", &set, &held);
+    let feed = Feed::start(&world, 600);
+    a.wait("a commit that is held", |_| file.exists());
+    let before = a.try_status().unwrap();
+    assert_eq!(before["workers"]["0"]["commits"]["count"], 7);
+    let idler = Idler::join(&world);
+    a.wait("the next generation", |_| idler.has_joined());
+    std::fs::remove_file(&file).unwrap();
+    a.wait("a commit that is sent again", |_| a.said().contains("which was sent again"));
+    a.wait("partitions that were given up", |_| idler.has() > 0);
+    let after = a.wait("another commit", |status| commits(status) > 9);
+    assert_eq!(after["workers"]["0"]["rollbacks"], 0, "{}", a.said());
+    drop(idler);
+    a.wait("all partitions", |status| {
+        let worker = &status["workers"]["0"];
+        worker["units"] == 12 && worker["opening"] == 0
+    });
+    ledger::wait_for_more(&world);
+    a.kill();
+    // What is in the changelogs is what was committed.
+    let b = world.start("b", &set);
+    ledger::wait_for_more(&world);
+    let total = feed.end();
+    ledger::assert_exact(&ledger::wait_for(&world, total), total);
+    b.end();
 }
 
 #[test]

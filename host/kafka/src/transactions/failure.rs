@@ -22,6 +22,15 @@ pub enum CommitError {
         /// The topic, the partition and what librdkafka says.
         why: String,
     },
+    /// Nothing is committed: the group was at another generation than the one that was to prove the
+    /// membership. Abort, and when [`crate::Membership::metadata`] tells another generation the same
+    /// may be sent and committed again; where there is no membership any more, or it does not, as for
+    /// [`CommitError::Stale`].
+    #[error("the group has moved on to another generation, nothing is committed: {why}")]
+    Moved {
+        /// What Kafka or librdkafka says.
+        why: String,
+    },
     /// Nothing is committed: this worker is not the owner of its partitions any more. Abort, close
     /// the tasks, and see what [`crate::Membership::poll`] says.
     #[error("the group has moved on without this worker, nothing is committed: {why}")]
@@ -70,6 +79,8 @@ impl CommitError {
             Self::Fenced { why }
         } else if failure.fatal {
             Self::Fatal { why }
+        } else if failure.code == RDKafkaErrorCode::IllegalGeneration {
+            Self::Moved { why }
         } else if is_stale(failure.code) {
             Self::Stale { why }
         } else if failure.abort {
@@ -148,7 +159,7 @@ mod tests {
         let why = || "why".to_owned();
         assert_eq!(judged(E::Fenced, true, false), CommitError::Fenced { why: why() });
         assert_eq!(judged(E::ProducerFenced, true, true), CommitError::Fenced { why: why() });
-        assert_eq!(judged(E::IllegalGeneration, false, true), CommitError::Stale { why: why() });
+        assert_eq!(judged(E::IllegalGeneration, false, true), CommitError::Moved { why: why() });
         assert_eq!(judged(E::UnknownMemberId, false, true), CommitError::Stale { why: why() });
         assert_eq!(judged(E::MessageTimedOut, false, true), CommitError::Abortable { why: why() });
         let delivery = |code| CommitError::of_delivery("t", 3, code, "why".to_owned());

@@ -81,7 +81,7 @@ fn a_commit_with_an_old_generation_is_refused() {
     producer.begin().unwrap();
     send(&mut producer, &output, "zombie");
     let error = producer.commit(&offsets, &old).unwrap_err();
-    assert!(matches!(error, CommitError::Stale { .. }), "{error}");
+    assert!(matches!(error, CommitError::Moved { .. }), "{error}");
     producer.abort().unwrap();
 
     producer.begin().unwrap();

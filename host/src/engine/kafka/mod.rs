@@ -13,6 +13,7 @@ mod feed;
 mod group;
 mod home;
 mod janitor;
+mod kept;
 mod lag;
 mod open;
 mod outbox;

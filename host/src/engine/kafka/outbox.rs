@@ -10,6 +10,7 @@ use wasmill_core::flow::Flow;
 use wasmill_kafka::{NO_HEADERS, Producer, Record, Topic};
 use wasmill_log::{Frame, Records};
 
+use super::kept::Kept;
 use crate::engine::Error;
 use crate::engine::task::Outlet;
 
@@ -44,8 +45,8 @@ impl Ways {
 /// [`Ways`] of a producer.
 #[derive(Clone, Copy)]
 pub(super) struct Handles {
-    plain: Option<Topic>,
-    frames: Option<Topic>,
+    pub(super) plain: Option<Topic>,
+    pub(super) frames: Option<Topic>,
     partitions: u32,
 }
 
@@ -107,12 +108,13 @@ impl Outbox {
         self.bytes
     }
 
-    /// Sends everything, as given in an epoch of the task.
+    /// Sends everything, as given in an epoch of the task, and keeps it where that is wanted.
     pub(super) fn send(
         &mut self,
         producer: &mut Producer,
         topics: &[Handles],
         epoch: u64,
+        kept: &mut Option<Kept>,
     ) -> Result<(), Error> {
         self.bytes = 0;
         for given in self.given.drain(..) {
@@ -120,21 +122,40 @@ impl Outbox {
                 Given::Records { edge, partition, flow } => {
                     let (topic, number) = self.edges[edge];
                     let handles = topics[topic];
-                    if let Some(topic) = handles.plain {
-                        send_plain(producer, topic, partition, &flow)?;
+                    if let Some(plain) = handles.plain {
+                        send_plain(producer, plain, partition, &flow)?;
                     }
-                    if let Some(topic) = handles.frames {
-                        send_frames(producer, topic, partition, (epoch, number), flow)?;
+                    let flow = match (handles.plain, handles.frames, &mut *kept) {
+                        (Some(_), None, Some(kept)) => {
+                            kept.plain(topic, partition, flow);
+                            continue;
+                        }
+                        (Some(_), Some(_), Some(kept)) => {
+                            kept.plain(topic, partition, flow.clone());
+                            flow
+                        }
+                        _ => flow,
+                    };
+                    if let Some(frames) = handles.frames {
+                        for bytes in frames_of(flow, (epoch, number)) {
+                            send_frame(producer, frames, partition, &bytes)?;
+                            if let Some(kept) = kept {
+                                kept.frame(topic, partition, bytes);
+                            }
+                        }
                     }
                 }
                 Given::Mark { edge, watermark, idle } => {
                     let (topic, number) = self.edges[edge];
                     let handles = topics[topic];
-                    let Some(topic) = handles.frames else { continue };
+                    let Some(frames) = handles.frames else { continue };
                     let mut bytes = Vec::new();
                     Frame::write_watermark(&mut bytes, epoch, number, watermark, idle);
                     for partition in 0..handles.partitions {
-                        send_frame(producer, topic, partition, &bytes)?;
+                        send_frame(producer, frames, partition, &bytes)?;
+                        if let Some(kept) = kept {
+                            kept.frame(topic, partition, bytes.clone());
+                        }
                     }
                 }
             }
@@ -143,7 +164,7 @@ impl Outbox {
     }
 }
 
-fn send_plain(
+pub(super) fn send_plain(
     producer: &mut Producer,
     topic: Topic,
     partition: u32,
@@ -166,25 +187,18 @@ fn headers_of(headers: &Headers, row: usize) -> impl Iterator<Item = (&[u8], Opt
     headers.range(row).map(|i| (headers.names.bytes(i), headers.values.get(i)))
 }
 
-fn send_frames(
-    producer: &mut Producer,
-    topic: Topic,
-    partition: u32,
-    (epoch, number): (u64, u32),
-    flow: Flow,
-) -> Result<(), Error> {
+/// The frames of records.
+fn frames_of(flow: Flow, (epoch, number): (u64, u32)) -> impl Iterator<Item = Vec<u8>> {
     let Flow { timestamps, clocks, keys, values, headers, .. } = flow;
     let records = Records { timestamps, clocks, keys, values, headers };
-    let mut bytes = Vec::new();
-    for records in records.split(FRAME_BYTES) {
-        bytes.clear();
+    records.split(FRAME_BYTES).into_iter().map(move |records| {
+        let mut bytes = Vec::new();
         Frame::write_records(&mut bytes, epoch, number, &records);
-        send_frame(producer, topic, partition, &bytes)?;
-    }
-    Ok(())
+        bytes
+    })
 }
 
-fn send_frame(
+pub(super) fn send_frame(
     producer: &mut Producer,
     topic: Topic,
     partition: u32,

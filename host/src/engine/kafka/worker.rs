@@ -27,6 +27,7 @@ use super::failpoint;
 use super::feed::KafkaFeed;
 use super::group::{Group, Order};
 use super::janitor::Needless;
+use super::kept::Kept;
 use super::open::{self, OpenTask};
 use super::outbox::{Handles, Outbox};
 use super::setup::Setup;
@@ -103,9 +104,9 @@ pub(super) struct Worker<'scope, 'env> {
     /// None while it is being connected, or lent to a commit.
     producer: Option<Producer>,
     connecting: Option<Connecting>,
-    topics: Vec<Handles>,
+    topics: Arc<[Handles]>,
     /// The changelogs, by sub-topology.
-    changelogs: Vec<wasmill_kafka::Topic>,
+    changelogs: Arc<[wasmill_kafka::Topic]>,
     units: BTreeMap<Unit, Assigned>,
     opened: (Sender<Opened>, Receiver<Opened>),
     openings: u64,
@@ -128,6 +129,8 @@ pub(super) struct Worker<'scope, 'env> {
     gone: Option<(String, u32, i64)>,
     /// Whether the producer is to be made anew, whatever it can still do.
     distrusted: bool,
+    /// With transactions: what was sent in the one that is open.
+    kept: Option<Kept>,
     /// With transactions: the commit that goes on.
     lent: Option<Lent<'env>>,
     /// Without: the commit that goes on.
@@ -160,8 +163,8 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             waker,
             producer: None,
             connecting: Some(connecting),
-            topics: Vec::new(),
-            changelogs: Vec::new(),
+            topics: Arc::new([]),
+            changelogs: Arc::new([]),
             units: BTreeMap::new(),
             opened: channel(),
             openings: 0,
@@ -176,6 +179,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
             share: setup.budget,
             gone: None,
             distrusted: false,
+            kept: setup.exactly_once.then(Kept::default),
             lent: None,
             waiting: None,
         })
@@ -294,7 +298,7 @@ impl<'scope, 'env> Worker<'scope, 'env> {
                     {
                         begin(producer)?;
                         let epoch = task.run.epoch;
-                        task.run.outlet.send(producer, &self.topics, epoch)?;
+                        task.run.outlet.send(producer, &self.topics, epoch, &mut self.kept)?;
                     }
                     if !more {
                         break;

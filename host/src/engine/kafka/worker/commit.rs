@@ -20,6 +20,7 @@ use crate::engine::kafka::apply::{Job, Message};
 use crate::engine::kafka::changelog::Kind;
 use crate::engine::kafka::failpoint;
 use crate::engine::kafka::janitor::Needless;
+use crate::engine::kafka::kept::Kept;
 use crate::engine::kafka::outbox::Handles;
 use crate::engine::kafka::setup::Setup;
 use crate::engine::kafka::units::Unit;
@@ -83,12 +84,19 @@ impl<'env> Worker<'_, 'env> {
         let producer = self.producer.as_mut().expect("one commit at a time has it");
         let read = Progress::default();
         read.take_over(&self.read);
-        let mut cut = Cut { frozen: Vec::new(), places: Places::default(), read };
+        let mut cut = Cut { frozen: Vec::new(), kept: None, places: Places::default(), read };
         for (unit, assigned) in &mut self.units {
             let Assigned::Open(tasks) = assigned else { continue };
             for task in tasks {
                 if task.touched {
-                    let frozen = freeze(*unit, task, producer, &self.topics, &mut self.changes)?;
+                    let frozen = freeze(
+                        *unit,
+                        task,
+                        producer,
+                        &self.topics,
+                        &mut self.kept,
+                        &mut self.changes,
+                    )?;
                     note(self.setup, task);
                     cut.frozen.push(frozen);
                     task.epoch += 1;
@@ -99,6 +107,7 @@ impl<'env> Worker<'_, 'env> {
             // Offsets of every unit: by them Kafka checks that it is this worker's.
             cut.places.stand_for(self.setup.leader(unit.component), unit.partition);
         }
+        cut.kept = self.kept.as_mut().map(std::mem::take);
         Ok(cut)
     }
 
@@ -181,6 +190,8 @@ const PACK_BYTES: usize = 900_000;
 /// What a commit is of.
 pub(super) struct Cut<'env> {
     frozen: Vec<Frozen>,
+    /// What its tasks have given.
+    kept: Option<Kept>,
     /// Where inputs are read on.
     places: Places<'env>,
     /// What was read for it.
@@ -207,6 +218,22 @@ impl<'env> Cut<'env> {
             frozen.ticket = Some(producer.send_tracked(record, NO_HEADERS)?);
         }
         Ok(())
+    }
+
+    /// Whether all of it can be sent again.
+    pub(super) fn is_whole(&self) -> bool {
+        self.kept.as_ref().is_some_and(Kept::is_whole)
+    }
+
+    /// Sends all of it again, in a transaction that has just begun.
+    pub(super) fn send_again(
+        &mut self,
+        producer: &mut Producer,
+        topics: &[Handles],
+        changelogs: &[wasmill_kafka::Topic],
+    ) -> Result<(), Error> {
+        self.kept.iter().try_for_each(|kept| kept.send(producer, topics))?;
+        self.log(producer, changelogs)
     }
 
     /// The offsets for the group.
@@ -238,6 +265,7 @@ fn freeze(
     task: &mut Live,
     producer: &mut Producer,
     topics: &[Handles],
+    kept: &mut Option<Kept>,
     changes: &mut Changes,
 ) -> Result<Frozen, Error> {
     let epoch = task.run.epoch;
@@ -246,7 +274,7 @@ fn freeze(
     if let Some(file) = &task.file {
         task.trim.write(&mut task.run, file, task.epoch, changes)?;
     }
-    task.run.outlet.send(producer, topics, epoch)?;
+    task.run.outlet.send(producer, topics, epoch, kept)?;
     let frozen = Frozen {
         unit,
         name: task.run.name.clone(),

@@ -3,6 +3,7 @@
 //!
 //! Invariant: no other producer of the worker is connected meanwhile, as each fences the ones before.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread::Scope;
 
@@ -14,7 +15,7 @@ use crate::engine::kafka::outbox::Handles;
 use crate::engine::kafka::setup::Setup;
 
 /// A producer and what it knows of topics: those of the pipeline, and the changelogs by sub-topology.
-pub(super) type Made = (Producer, Vec<Handles>, Vec<Topic>);
+pub(super) type Made = (Producer, Arc<[Handles]>, Arc<[Topic]>);
 
 /// A producer that is being connected.
 pub(super) struct Connecting(Receiver<Result<Made, Error>>);
@@ -81,9 +82,9 @@ pub(super) fn producer(setup: &Setup<'_>, worker: &str) -> Result<Made, Error> {
         Producer::at_least_once(&setup.settings, TIMEOUT)?
     };
     let topics = Handles::of(&setup.ways, &mut producer)?;
-    let changelogs: Result<Vec<_>, _> =
+    let changelogs: Result<Arc<[_]>, _> =
         (0..setup.topology.subs.len()).map(|sub| producer.topic(&setup.changelog(sub))).collect();
     let changelogs = changelogs?;
     producer.find_leaders();
-    Ok((producer, topics, changelogs))
+    Ok((producer, topics.into(), changelogs))
 }

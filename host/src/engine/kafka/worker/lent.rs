@@ -5,26 +5,33 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
 
-use wasmill_kafka::{CommitError, Delivered, NotAMember, Offsets, Producer};
+use wasmill_kafka::{CommitError, Delivered, NotAMember, Producer, Topic};
 
 use super::Worker;
 use super::commit::Cut;
 use crate::engine::Error;
 use crate::engine::kafka::failpoint;
 use crate::engine::kafka::group::Group;
+use crate::engine::kafka::outbox::Handles;
+
+/// How long a commit waits to hear of the generation that it was refused for, before it gives up: the
+/// answer that tells it is on its way.
+const NEWS: Duration = Duration::from_secs(1);
+/// How long it sleeps between two looks.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A commit that goes on.
-pub(super) struct Lent<'env> {
-    cut: Cut<'env>,
-    back: Receiver<(Producer, Outcome)>,
-}
+pub(super) struct Lent<'env>(Receiver<(Producer, Cut<'env>, Outcome)>);
 
 /// What has come of it.
 enum Outcome {
     Decided(Result<Delivered, CommitError>),
     /// It was not begun.
     NotAMember(NotAMember),
+    /// It could not be sent again.
+    Failed(Error),
 }
 
 impl Worker<'_, '_> {
@@ -40,16 +47,19 @@ impl Worker<'_, '_> {
             return Err(error);
         }
         let (sender, back) = channel();
-        let (group, waker, offsets) = (self.group.clone(), self.waker.clone(), cut.offsets());
-        let (name, ending) = (self.name.clone(), &self.setup.ending);
+        let (group, waker, ending) = (self.group.clone(), self.waker.clone(), &self.setup.ending);
+        let (topics, changelogs) = (self.topics.clone(), self.changelogs.clone());
+        let worker = self.name.clone();
         self.scope.spawn(move || {
             failpoint::at(failpoint::BEFORE_COMMIT);
-            let outcome = commit(&mut producer, &offsets, &group, &name, ending);
+            let commit =
+                Commit { producer: &mut producer, cut: &mut cut, group: &group, worker, ending };
+            let outcome = commit.run(&topics, &changelogs);
             // Nobody listens any more when the worker has stopped.
-            let _ = sender.send((producer, outcome));
+            let _ = sender.send((producer, cut, outcome));
             waker.wake();
         });
-        self.lent = Some(Lent { cut, back });
+        self.lent = Some(Lent(back));
         Ok(())
     }
 
@@ -57,17 +67,17 @@ impl Worker<'_, '_> {
     pub(super) fn take_back(&mut self, wait: bool) -> Result<(), Error> {
         let Some(lent) = &self.lent else { return Ok(()) };
         let back = if wait {
-            lent.back.recv().ok()
+            lent.0.recv().ok()
         } else {
-            match lent.back.try_recv() {
+            match lent.0.try_recv() {
                 Ok(back) => Some(back),
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => None,
             }
         };
-        let Some(lent) = self.lent.take() else { return Ok(()) };
+        self.lent = None;
         // Without it the thread has panicked, and another one is made.
-        let Some((producer, outcome)) = back else { return self.roll_back() };
+        let Some((producer, cut, outcome)) = back else { return self.roll_back() };
         self.producer = Some(producer);
         match outcome {
             Outcome::Decided(Err(why @ CommitError::Undecided { .. })) => {
@@ -75,56 +85,132 @@ impl Worker<'_, '_> {
                 self.producer = None;
                 Err(Error::Commit(why))
             }
-            Outcome::Decided(result) => self.conclude(lent.cut, result),
+            Outcome::Decided(result) => self.conclude(cut, result),
             Outcome::NotAMember(why) => self.expelled(&why),
+            Outcome::Failed(error) => Err(error),
         }
     }
 
     /// Takes the producer back before everything since the last commit is dropped; that may be the one
     /// which it was lent to.
     pub(super) fn settle_lent(&mut self) {
-        let Some(lent) = self.lent.take() else { return };
-        let Ok((producer, outcome)) = lent.back.recv() else { return };
+        let Some(Lent(back)) = self.lent.take() else { return };
+        let Ok((producer, cut, outcome)) = back.recv() else { return };
         self.producer = Some(producer);
         match outcome {
-            Outcome::Decided(Ok(delivered)) => self.settle(lent.cut, &delivered),
+            Outcome::Decided(Ok(delivered)) => self.settle(cut, &delivered),
             Outcome::Decided(Err(why)) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
                 self.distrusted |= matches!(why, CommitError::Undelivered { .. });
             }
             Outcome::NotAMember(_) => {}
+            Outcome::Failed(why) => {
+                tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
+            }
         }
     }
 }
 
-/// Commits what was sent, until that is decided, or the run ends and Kafka does not answer.
-fn commit(
-    producer: &mut Producer,
-    offsets: &[Offsets<'_>],
-    group: &Group,
-    worker: &str,
-    ending: &AtomicBool,
-) -> Outcome {
-    // All is sent before the group is asked: a generation that ends in between would cost the commit,
-    // and a partition leaves only when this worker has given it up.
-    if let Err(why) = producer.drain() {
-        return Outcome::Decided(Err(why));
+/// A commit, as its thread sees it.
+struct Commit<'a, 'env> {
+    producer: &'a mut Producer,
+    cut: &'a mut Cut<'env>,
+    group: &'a Group,
+    worker: String,
+    ending: &'a AtomicBool,
+}
+
+impl Commit<'_, '_> {
+    /// Commits what was sent, until that is decided, or the run ends and Kafka does not answer.
+    fn run(mut self, topics: &[Handles], changelogs: &[Topic]) -> Outcome {
+        loop {
+            match self.add_offsets() {
+                Ok(()) => break,
+                Err(Refusal::Moved { why, generation }) => {
+                    if let Err(outcome) = self.send_again(why, generation, topics, changelogs) {
+                        return outcome;
+                    }
+                }
+                Err(Refusal::Other(outcome)) => return outcome,
+            }
+        }
+        failpoint::at(failpoint::BEFORE_END);
+        let Self { producer, worker, ending, .. } = self;
+        let result = producer.commit_records();
+        let is_ending = || ending.load(Ordering::Relaxed);
+        Outcome::Decided(until_decided(result, is_ending, |why| {
+            tracing::warn!(worker, "a commit is not decided yet: {why}");
+            producer.resume()
+        }))
     }
-    let group = match group.metadata() {
-        Ok(group) => group,
-        Err(why) => return Outcome::NotAMember(why),
-    };
-    failpoint::at(failpoint::BEFORE_OFFSETS);
-    if let Err(why) = producer.add_offsets(offsets, &group) {
-        return Outcome::Decided(Err(why));
+
+    /// Has the group check and take the offsets.
+    fn add_offsets(&mut self) -> Result<(), Refusal> {
+        // All is sent before the group is asked: a generation that ends in between would cost the
+        // transaction, and a partition leaves only when this worker has given it up.
+        self.producer.drain().map_err(Outcome::refused)?;
+        let group = self.group.metadata().map_err(Outcome::NotAMember)?;
+        failpoint::at(failpoint::BEFORE_OFFSETS);
+        match self.producer.add_offsets(&self.cut.offsets(), &group) {
+            Err(why @ CommitError::Moved { .. }) if self.cut.is_whole() => {
+                Err(Refusal::Moved { why, generation: group.generation() })
+            }
+            result => Ok(result.map_err(Outcome::refused)?),
+        }
     }
-    failpoint::at(failpoint::BEFORE_END);
-    let result = producer.commit_records();
-    let is_ending = || ending.load(Ordering::Relaxed);
-    Outcome::Decided(until_decided(result, is_ending, |why| {
-        tracing::warn!(worker, "a commit is not decided yet: {why}");
-        producer.resume()
-    }))
+
+    /// After the group has moved on from a generation: sends everything in another transaction, when
+    /// there is a membership at another generation. The tasks still have their partitions then, since
+    /// these are given up by the worker alone, when this commit is over; so nothing is computed again.
+    fn send_again(
+        &mut self,
+        why: CommitError,
+        generation: i32,
+        topics: &[Handles],
+        changelogs: &[Topic],
+    ) -> Result<(), Outcome> {
+        let since = Instant::now();
+        while self.group.metadata().map_err(Outcome::NotAMember)?.generation() == generation {
+            if since.elapsed() >= NEWS || self.ending.load(Ordering::Relaxed) {
+                return Err(Outcome::refused(why));
+            }
+            std::thread::sleep(LOOK);
+        }
+        self.producer.abort().map_err(|why| match why {
+            // Nothing is open but the abort: that is done again too.
+            CommitError::Undecided { why } => Outcome::refused(CommitError::Abortable { why }),
+            why => Outcome::refused(why),
+        })?;
+        self.producer.begin().map_err(Outcome::refused)?;
+        self.cut.send_again(self.producer, topics, changelogs).map_err(Outcome::Failed)?;
+        tracing::info!(
+            worker = self.worker,
+            "the group has begun another generation during a commit, which was sent again"
+        );
+        Ok(())
+    }
+}
+
+/// Why the group has not taken offsets.
+enum Refusal {
+    /// It is no longer at the generation that was to prove the membership, and all can be sent again.
+    Moved {
+        why: CommitError,
+        generation: i32,
+    },
+    Other(Outcome),
+}
+
+impl From<Outcome> for Refusal {
+    fn from(outcome: Outcome) -> Self {
+        Self::Other(outcome)
+    }
+}
+
+impl Outcome {
+    fn refused(why: CommitError) -> Self {
+        Self::Decided(Err(why))
+    }
 }
 
 /// Resumes a commit until it is decided, or the run ends.

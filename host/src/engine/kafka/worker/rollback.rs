@@ -13,6 +13,7 @@ use wasmill_pipeline::LostOffsets;
 use super::connect::producer;
 use super::{Assigned, RETRY, Worker};
 use crate::engine::Error;
+use crate::engine::kafka::kept::Kept;
 use crate::engine::kafka::setup::Part;
 use crate::engine::kafka::units::Unit;
 
@@ -80,6 +81,7 @@ impl Worker<'_, '_> {
             return Ok(());
         }
         self.abort()?;
+        self.kept.iter_mut().for_each(|kept| *kept = Kept::default());
         self.read = Arc::default();
         for unit in units {
             self.open(unit, Duration::ZERO);
