@@ -25,6 +25,11 @@ fn records(status: &Value) -> u64 {
     stages.map(|stage| stage["counts"]["records_in"].as_u64().unwrap()).sum()
 }
 
+/// How often the worker of an instance has dropped what it had done.
+fn rollbacks(status: &Value) -> u64 {
+    status["workers"]["0"]["rollbacks"].as_u64().unwrap()
+}
+
 /// How often the worker of an instance has committed.
 fn commits(status: &Value) -> u64 {
     status["workers"]["0"]["commits"]["count"].as_u64().unwrap()
@@ -162,10 +167,14 @@ impl Drop for Idler {
 
 /// Where tasks stay while others move, what is processed of their partitions pauses for no longer than it
 /// does anyway, but for less than the time between commits: 100 ms, and more where the machine is too busy
-/// for that. A single pause may be the machine's doing, on which brokers and instances share the
-/// processors, so what is compared are medians: of the longest pauses of partitions that stay in each rebalance, and of those in as long a time without one right after it.
-/// Other tests may keep the machine busy at just that time: it is measured up to three times, and what
-/// stalls tasks that stay does so each time.
+/// for that. Nothing of them is computed again, also where a commit meets the next generation.
+///
+/// A single pause may be the machine's doing, on which brokers and instances share the processors, so what
+/// is compared are medians: of the longest pauses of partitions that stay in each rebalance, and of those
+/// in as long a time without one right after it. Nine of ten are no longer than a commit that is sent again
+/// makes them: what it holds then bears the time at which it was sent last, after all that was processed
+/// between two commits. Other tests may keep the machine busy at just that time: it is measured up to three
+/// times, and what stalls tasks that stay does so each time.
 #[test]
 fn the_pause_of_tasks_that_do_not_move_is_under_one_commit_interval() {
     let mut said = Vec::new();
@@ -218,6 +227,7 @@ fn pauses(world: &World) -> Result<(), String> {
         window(from, both(3));
     }
     let (last, elapsed) = (commits(), begun.elapsed());
+    let rollbacks = [&a, &b].map(|a| rollbacks(&a.try_status().unwrap()));
     let total = feed.end();
     let records = ledger::wait_for(world, total);
     ledger::assert_exact(&records, total);
@@ -242,18 +252,22 @@ fn pauses(world: &World) -> Result<(), String> {
         pauses[pauses.len() / 2]
     };
     let medians = (median(&mut moving), median(&mut resting));
+    let ninth = moving[moving.len() * 9 / 10];
     // On a machine at rest partitions pause for some 30 ms. Where they pause for longer whatever happens,
     // it is busy, and a revocation, which waits for a commit, takes longer too.
     let allowed = (1 + (medians.1 / 50).min(2)) * interval;
     eprintln!(
         "pauses in ms, with rebalances: {moving:?}, without: {resting:?}; {interval} between commits"
     );
-    if medians.0 < medians.1 + allowed {
+    if medians.0 < medians.1 + allowed
+        && ninth < medians.1 + interval + allowed
+        && rollbacks == [0; 2]
+    {
         return Ok(());
     }
     Err(format!(
         "medians of pauses in ms, of partitions that stay in a rebalance and without one: {medians:?}, \
-         with {interval} ms between commits"
+         nine of ten up to {ninth}, with {interval} ms between commits and {rollbacks:?} rollbacks"
     ))
 }
 
@@ -278,7 +292,7 @@ fn a_commit_that_meets_the_next_generation_is_sent_again_and_nothing_is_computed
     a.wait("a commit that is sent again", |_| a.said().contains("which was sent again"));
     a.wait("partitions that were given up", |_| idler.has() > 0);
     let after = a.wait("another commit", |status| commits(status) > 9);
-    assert_eq!(after["workers"]["0"]["rollbacks"], 0, "{}", a.said());
+    assert_eq!(rollbacks(&after), 0, "{}", a.said());
     drop(idler);
     a.wait("all partitions", |status| {
         let worker = &status["workers"]["0"];
@@ -422,7 +436,6 @@ fn a_revocation_is_answered_also_where_the_commit_before_it_fails() {
     // With this the client finds out, and the worker with what it sends next: its commit.
     ledger::send_numbers(&mut producer, 600..601);
     a.wait("a producer that knows that it is fenced", |_| a.said().contains("fenced"));
-    let rollbacks = |status: &Value| status["workers"]["0"]["rollbacks"].as_u64().unwrap();
     assert_eq!(rollbacks(&a.try_status().unwrap()), 0, "{}", a.said());
 
     let b = world.start("b", &set);
