@@ -10,6 +10,8 @@ mod pipeline;
 
 use std::path::PathBuf;
 
+use clap::Parser as _;
+
 /// As the program has it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -20,20 +22,42 @@ fn root() -> PathBuf {
     bench.parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
+/// Prints the figures of Wasmill, one a line: name, value, unit, goal, and whether that is reached.
+#[derive(clap::Parser)]
+struct Args {
+    /// Measure less of everything
+    #[arg(long)]
+    quick: bool,
+    /// What to measure; all of it where nothing is named
+    only: Vec<Piece>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Piece {
+    /// Calls into components, and stages that do nothing
+    Crossing,
+    /// A pipeline in one process, beside the same program without components
+    Fused,
+    /// The same with many keys, beside few
+    Keys,
+    /// How long a start takes
+    Start,
+}
+
 fn main() -> anyhow::Result<()> {
-    let quick = std::env::args().any(|a| a == "--quick");
-    let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    if wanted("crossing") {
+    let Args { quick, only } = Args::parse();
+    let wanted = |piece| only.is_empty() || only.contains(&piece);
+    if wanted(Piece::Crossing) {
         crossing::run()?;
     }
-    if wanted("fused") {
+    if wanted(Piece::Fused) {
         pipeline::fused(quick)?;
     }
-    if wanted("keys") {
+    if wanted(Piece::Keys) {
         pipeline::keys(quick)?;
     }
-    if wanted("start") {
+    if wanted(Piece::Start) {
         pipeline::start()?;
     }
     Ok(())

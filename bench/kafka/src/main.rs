@@ -22,6 +22,8 @@ mod users;
 
 use std::path::PathBuf;
 
+use clap::Parser as _;
+
 use crate::mill::Mill;
 use crate::peers::Peers;
 use crate::topics::Broker;
@@ -46,36 +48,35 @@ fn root() -> PathBuf {
     bench.ancestors().nth(2).map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
-/// The argument behind a word.
-fn option(name: &str) -> Option<PathBuf> {
-    let mut all = std::env::args().skip_while(|a| a != name);
-    all.next().and_then(|_| all.next()).map(PathBuf::from)
+/// Prints the figures of Wasmill on Kafka beside those of its peers, one a line: name, value, unit, goal,
+/// and whether that is reached.
+#[derive(clap::Parser)]
+struct Args {
+    /// Measure less of everything
+    #[arg(long)]
+    quick: bool,
+    /// The program to measure, where it is not the one that was built here
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// The folder of its plugins
+    #[arg(long, value_name = "FOLDER")]
+    plugins: Option<PathBuf>,
+    /// The folder of its peers
+    #[arg(long, value_name = "FOLDER")]
+    peers: Option<PathBuf>,
+    /// What to measure; all of it where nothing is named
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(PIECES.map(|(name, _)| name)))]
+    only: Vec<String>,
 }
 
-/// The programs, where the arguments name others than those that were built here.
-const OPTIONS: [&str; 3] = ["--program", "--plugins", "--peers"];
-
 fn main() -> anyhow::Result<()> {
-    let mut only: Vec<String> = Vec::new();
-    let mut args = std::env::args().skip(1);
-    let mut quick = false;
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--quick" => quick = true,
-            known if OPTIONS.contains(&known) => drop(args.next()),
-            piece if PIECES.iter().any(|(name, _)| *name == piece) => only.push(arg),
-            other => {
-                let names: Vec<&str> = PIECES.iter().map(|(name, _)| *name).collect();
-                anyhow::bail!("{other}: expected --quick, {OPTIONS:?} or one of {names:?}");
-            }
-        }
-    }
+    let Args { quick, program, plugins, peers, only } = Args::parse();
     let base = root().join("target/bench");
     std::fs::create_dir_all(&base)?;
     let folder = tempfile::tempdir_in(&base)?;
     let target = root().join("target");
-    let program = option("--program").unwrap_or_else(|| target.join("release/wasmill"));
-    let plugins = option("--plugins").unwrap_or_else(|| target.join("plugins"));
+    let program = program.unwrap_or_else(|| target.join("release/wasmill"));
+    let plugins = plugins.unwrap_or_else(|| target.join("plugins"));
     let broker = match Broker::start() {
         Ok(broker) => broker,
         Err(error) => {
@@ -83,7 +84,7 @@ fn main() -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let peers = Peers::find(&option("--peers").unwrap_or_else(|| target.join("peers")), &broker)?;
+    let peers = Peers::find(&peers.unwrap_or_else(|| target.join("peers")), &broker)?;
     let mill = Mill::new(program, plugins, base.join("cache"), &broker)?;
     let bench = Bench { quick, broker, peers, mill, folder };
     let mut failed = Vec::new();
