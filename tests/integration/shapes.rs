@@ -3,6 +3,10 @@
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+
 use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,4 +104,49 @@ fn of_two_shapes_that_start_at_once_one_has_the_group() {
         let control = world.topic(&format!("round-{round}-control"));
         assert_eq!(control.len(), 1, "the one that was refused has written nothing");
     }
+}
+
+/// Gives a topic as many partitions: this program never does that to one which is there.
+fn grow(world: &World, topic: &str, partitions: usize) {
+    let brokers = world.cluster.bootstrap();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let wanted = [NewPartitions::new(topic, partitions)];
+    let options = AdminOptions::new();
+    let results = futures::executor::block_on(admin.create_partitions(&wanted, &options)).unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+/// What came into the new ones was not read, without a word.
+#[test]
+fn partitions_that_an_input_gets_end_the_run() {
+    let pipeline = format!("{PIPELINE}    partitions = 2\n");
+    let endless = pipeline.replace("bounded = true", "");
+    let Some(world) = World::new("partitions_that_an_input_gets", &endless) else { return };
+    world.produce("in", 2, numbers(20));
+    let mut instance = world.start("data", &[]);
+    let out = || world.admin().partitions("out").unwrap().map_or(0, |_| world.topic("out").len());
+    instance.wait("all records", |_| out() == 20);
+
+    grow(&world, "in", 3);
+    let status = instance.wait_end(PATIENCE);
+    let said = instance.said();
+    assert!(!status.success(), "{said}");
+    for word in
+        ["topic in has 3 partitions now, and had 2", "engine.partitions", "kafka.group=NAME"]
+    {
+        assert!(said.contains(word), "{word:?} in {said}");
+    }
+    assert_eq!(out(), 20);
+    // Nor does the next one go on as if nothing had been.
+    let error = error_of(&world.wasmill("run", "data", &[]));
+    assert!(error.contains("in") && error.contains('2') && error.contains('3'), "{error}");
+
+    // As it says: another group, with the new number.
+    world.produce_from("in", 3, 20, numbers(9));
+    let grown = pipeline.replace("[engine]\n    partitions = 2", "[engine]\n    partitions = 3");
+    assert_ne!(grown, pipeline);
+    std::fs::write(world.path("pipeline.toml"), grown).unwrap();
+    assert_eq!(world.run("other", &["--set", "kafka.group=again"])["records"], 29);
+    assert_eq!(out(), 49);
 }

@@ -183,15 +183,18 @@ fn build_librdkafka() {
 
     let out_dir = env::var("OUT_DIR").expect("OUT_DIR missing");
 
-    if !Path::new(&out_dir).join("LICENSE").exists() {
+    {
         // We're not allowed to build in-tree directly, as ~/.cargo/registry is
         // globally shared. mklove doesn't support out-of-tree builds [0], so we
         // work around the issue by creating a clone of librdkafka inside of
         // OUT_DIR, and build inside of *that* tree.
         //
         // https://github.com/edenhill/mklove/issues/17
+        //
+        // Each time, and with the time of the copy, so that what has changed in the sources, whatever
+        // their own times say, is compiled again.
         println!("Cloning librdkafka");
-        run_command_or_fail(".", "cp", &["-a", "librdkafka/.", &out_dir]);
+        run_command_or_fail(".", "cp", &["-R", "librdkafka/.", &out_dir]);
     }
 
     println!("Configuring librdkafka");

@@ -38,6 +38,10 @@ pub struct Membership {
     /// The partitions that were taken, and the member's id at the time.
     owned: BTreeSet<(String, u32)>,
     owner_id: String,
+    /// The generation at which partitions are to be given up, as long as that is not acknowledged: at a
+    /// later one others may have them. The client does not join again before (see `vendor`); where it is
+    /// one that does, this is what keeps the most of it from harm.
+    giving_up: Option<i32>,
     /// Events that are to be handed out.
     ready: VecDeque<Event>,
     /// Events that were handed out and not acknowledged.
@@ -159,6 +163,7 @@ impl Membership {
             rebalances: 0,
             owned: BTreeSet::new(),
             owner_id: String::new(),
+            giving_up: None,
             ready: VecDeque::new(),
             open: VecDeque::new(),
         })
@@ -218,6 +223,10 @@ impl Membership {
             }
         };
         self.open.pop_front();
+        let mut left = self.open.iter().chain(&self.ready);
+        if !left.any(|event| matches!(event, Event::Revoked(_) | Event::Lost(_))) {
+            self.giving_up = None;
+        }
         done.map_err(|error| {
             let what = format!("{what} partitions of group {}", self.group);
             failed(self.client.context(), what, &error)
@@ -234,7 +243,8 @@ impl Membership {
         let raw = group::Raw::of(&self.client).ok_or_else(|| absent(-1))?;
         let (generation, member_id) = (raw.generation(), raw.member_id());
         let another = !self.owned.is_empty() && member_id != self.owner_id;
-        if generation < 0 || member_id.is_empty() || another {
+        let later = self.giving_up.is_some_and(|known| known != generation);
+        if generation < 0 || member_id.is_empty() || another || later {
             return Err(absent(generation));
         }
         let member = Member(Arc::clone(&self.client));
@@ -279,6 +289,10 @@ impl Membership {
             let all: BTreeSet<_> = self.owned.iter().cloned().chain(partitions).collect();
             Event::Lost(all.into_iter().collect())
         };
+        if matches!(rebalance, Rebalance::Revoke { .. }) {
+            let generation = group::Raw::of(&self.client).map_or(-1, |raw| raw.generation());
+            self.giving_up.get_or_insert(generation);
+        }
         match rebalance {
             Rebalance::Assign(partitions) => {
                 if self.has_lost() {

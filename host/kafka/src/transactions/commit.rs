@@ -6,7 +6,7 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{CommitError, Delivered, Offsets, Producer, failure};
+use super::{CommitError, Delivered, Offsets, Producer};
 use crate::client::{left, number};
 use crate::membership::GroupMetadata;
 use crate::native::Failure;
@@ -96,13 +96,13 @@ impl Producer {
 
     fn judge_offsets(&self, code: RDKafkaErrorCode) -> CommitError {
         let why = self.handle.context().redaction.scrub(&code.to_string());
-        if failure::is_stale(code) {
-            CommitError::Stale { why }
-        } else if crate::error::is_retriable(code) {
-            CommitError::Undecided { why }
-        } else {
-            CommitError::Abortable { why }
-        }
+        CommitError::of_group(code, &why).unwrap_or_else(|| {
+            if crate::error::is_retriable(code) {
+                CommitError::Undecided { why }
+            } else {
+                CommitError::Abortable { why }
+            }
+        })
     }
 
     /// As [`Producer::commit`], without any offsets.

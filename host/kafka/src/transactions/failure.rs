@@ -25,7 +25,7 @@ pub enum CommitError {
     /// Nothing is committed: the group was at another generation than the one that was to prove the
     /// membership. Abort, and when [`crate::Membership::metadata`] tells another generation the same
     /// may be sent and committed again; where there is no membership any more, or it does not, as for
-    /// [`CommitError::Stale`].
+    /// [`CommitError::Stale`]. Without transactions only the offsets are to be committed again.
     #[error("the group has moved on to another generation, nothing is committed: {why}")]
     Moved {
         /// What Kafka or librdkafka says.
@@ -79,14 +79,23 @@ impl CommitError {
             Self::Fenced { why }
         } else if failure.fatal {
             Self::Fatal { why }
-        } else if failure.code == RDKafkaErrorCode::IllegalGeneration {
-            Self::Moved { why }
-        } else if is_stale(failure.code) {
-            Self::Stale { why }
         } else if failure.abort {
-            Self::Abortable { why }
+            Self::of_group(failure.code, &why).unwrap_or(Self::Abortable { why })
         } else {
-            Self::Fatal { why }
+            Self::of_group(failure.code, &why).unwrap_or(Self::Fatal { why })
+        }
+    }
+
+    /// What it means that the group does not take offsets; none where it is not about the membership.
+    pub(super) fn of_group(code: RDKafkaErrorCode, why: &str) -> Option<Self> {
+        use RDKafkaErrorCode as E;
+        let why = why.to_owned();
+        match code {
+            E::IllegalGeneration => Some(Self::Moved { why }),
+            E::UnknownMemberId | E::FencedInstanceId | E::AssignmentLost => {
+                Some(Self::Stale { why })
+            }
+            _ => None,
         }
     }
 
@@ -131,15 +140,6 @@ fn is_fenced(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         E::Fenced | E::ProducerFenced | E::InvalidProducerEpoch | E::TransactionCoordinatorFenced
-    )
-}
-
-/// Whether the group does not know the member at its generation.
-pub(super) fn is_stale(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as E;
-    matches!(
-        code,
-        E::IllegalGeneration | E::UnknownMemberId | E::FencedInstanceId | E::AssignmentLost
     )
 }
 

@@ -42,19 +42,125 @@ fn a_revocation_waits(strategy: Strategy, test: &str) {
     if strategy == Strategy::Cooperative {
         owned[0] = (0..4).map(|p| (topic.clone(), p)).filter(|p| !partitions.contains(p)).collect();
     }
-    while owned.iter().map(BTreeSet::len).sum::<usize>() < 4 {
-        let (who, event) = next_event(&mut [&mut first, &mut second]);
-        [&mut first, &mut second][who].acknowledge(&event).unwrap();
+    share_out(&mut first, &mut second, &mut owned, 4);
+    assert_eq!(owned.map(|p| p.len()), [2, 2]);
+    assert!(first.rebalances() >= 2);
+}
+
+/// Goes on until two members have as many partitions, none of them both.
+fn share_out(
+    first: &mut Membership,
+    second: &mut Membership,
+    owned: &mut [BTreeSet<(String, u32)>; 2],
+    count: usize,
+) {
+    while owned.iter().map(BTreeSet::len).sum::<usize>() < count {
+        let (who, event) = next_event(&mut [&mut *first, &mut *second]);
+        [&mut *first, &mut *second][who].acknowledge(&event).unwrap();
         match event {
-            Event::Assigned(partitions) => owned[who].extend(partitions),
+            Event::Assigned(partitions) => {
+                partitions.iter().for_each(|p| assert!(!owned[1 - who].contains(p), "{p:?}"));
+                owned[who].extend(partitions);
+            }
             Event::Revoked(partitions) => {
                 partitions.iter().for_each(|p| assert!(owned[who].remove(p)));
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(owned.map(|p| p.len()), [2, 2]);
-    assert!(first.rebalances() >= 2);
+}
+
+#[test]
+fn cooperative_a_revocation_waits_also_while_its_topic_grows() {
+    a_revocation_waits_while_its_topic_grows(Strategy::Cooperative, "cooperative_a_topic_grows");
+}
+
+#[test]
+fn eager_a_revocation_waits_also_while_its_topic_grows() {
+    a_revocation_waits_while_its_topic_grows(Strategy::Eager, "eager_a_topic_grows");
+}
+
+/// The group heard at once that partitions were given up when their topic got more of them meanwhile, and
+/// gave them to another member, while what was done with them could still be committed.
+fn a_revocation_waits_while_its_topic_grows(strategy: Strategy, test: &str) {
+    let Some(mut corner) = corner(test) else { return };
+    let topic = corner.topic("t", 4);
+    let often = ("topic.metadata.refresh.interval.ms".to_owned(), "200".to_owned());
+    corner.settings.consumer.extend([often]);
+    let mut first = corner.join(&topic, strategy);
+    assert_eq!(until_assigned(&mut first).len(), 4);
+    let mut second = corner.join(&topic, strategy);
+    let (mut who, mut revoked) = next_event(&mut [&mut first, &mut second]);
+    while matches!(&revoked, Event::Assigned(none) if none.is_empty()) {
+        [&mut first, &mut second][who].acknowledge(&revoked).unwrap();
+        (who, revoked) = next_event(&mut [&mut first, &mut second]);
+    }
+    assert!(who == 0 && matches!(revoked, Event::Revoked(_)), "{who} has {revoked:?}");
+
+    let generation = first.metadata().unwrap().generation();
+    corner.grow(&topic, 6);
+    // The second one, which has nothing to give up, joins again.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        for event in second.poll(Duration::from_millis(10)) {
+            let gets = matches!(&event, Event::Assigned(some) if !some.is_empty());
+            assert!(!gets, "{event:?}, while {revoked:?} is not acknowledged");
+            second.acknowledge(&event).unwrap();
+        }
+        assert_eq!(first.poll(Duration::ZERO), []);
+        assert_eq!(first.metadata().unwrap().generation(), generation);
+    }
+    first.acknowledge(&revoked).unwrap();
+    let mut owned: [BTreeSet<(String, u32)>; 2] = Default::default();
+    if strategy == Strategy::Cooperative {
+        let Event::Revoked(partitions) = &revoked else { unreachable!() };
+        owned[0] = (0..4).map(|p| (topic.clone(), p)).filter(|p| !partitions.contains(p)).collect();
+    }
+    share_out(&mut first, &mut second, &mut owned, 6);
+    assert_eq!(owned.map(|p| p.len()), [3, 3]);
+}
+
+#[test]
+fn cooperative_an_assignment_waits_also_while_its_topic_grows() {
+    an_assignment_waits_while_its_topic_grows(Strategy::Cooperative, "cooperative_assignment");
+}
+
+#[test]
+fn eager_an_assignment_waits_also_while_its_topic_grows() {
+    an_assignment_waits_while_its_topic_grows(Strategy::Eager, "eager_assignment");
+}
+
+/// The same before partitions are taken: what the group asks for next comes when that is done.
+fn an_assignment_waits_while_its_topic_grows(strategy: Strategy, test: &str) {
+    let Some(mut corner) = corner(test) else { return };
+    let topic = corner.topic("t", 4);
+    let often = ("topic.metadata.refresh.interval.ms".to_owned(), "200".to_owned());
+    corner.settings.consumer.extend([often]);
+    let mut member = corner.join(&topic, strategy);
+    let (_, assigned) = next_event(&mut [&mut member]);
+    assert!(matches!(&assigned, Event::Assigned(some) if some.len() == 4), "{assigned:?}");
+    let generation = member.metadata().unwrap().generation();
+    corner.grow(&topic, 6);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(2) {
+        assert_eq!(member.poll(Duration::from_millis(10)), []);
+        assert_eq!(member.metadata().unwrap().generation(), generation);
+    }
+    member.acknowledge(&assigned).unwrap();
+    let mut next = || {
+        let (_, event) = next_event(&mut [&mut member]);
+        member.acknowledge(&event).unwrap();
+        event
+    };
+    let counts = match strategy {
+        Strategy::Cooperative => vec![(true, 2)],
+        Strategy::Eager => vec![(false, 4), (true, 6)],
+    };
+    for (expected, count) in counts {
+        let event = next();
+        let (Event::Assigned(some) | Event::Revoked(some)) = &event else { panic!("{event:?}") };
+        assert_eq!((matches!(event, Event::Assigned(_)), some.len()), (expected, count));
+    }
 }
 
 #[test]

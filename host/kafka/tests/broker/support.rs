@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::executor::block_on;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use wasmill_kafka::{
     Admin, Batch, Event, Fetcher, Limit, Membership, NO_HEADERS, Partition, Producer, Record,
     Settings, Strategy, TopicSpec, Waker,
@@ -63,6 +67,16 @@ impl Corner {
         };
         self.admin().ensure_topics(&[spec]).unwrap();
         name
+    }
+
+    /// Gives a topic as many partitions.
+    pub fn grow(&self, topic: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.settings.brokers).create().unwrap();
+        let wanted = [NewPartitions::new(topic, partitions)];
+        let options = AdminOptions::new();
+        let grown = block_on(admin.create_partitions(&wanted, &options)).unwrap();
+        assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     }
 
     pub fn producer(&self, id: &str) -> Producer {

@@ -33,7 +33,10 @@ enum Sent {
 impl Kept {
     /// Keeps records that were sent as they are.
     pub(super) fn plain(&mut self, topic: usize, partition: u32, flow: Flow) {
-        let headers = flow.headers.as_ref().map_or(0, |h| h.names.data.len() + h.values.data.len());
+        let headers = flow.headers.as_ref().map_or(0, |headers| {
+            let (names, values) = (&headers.names, &headers.values);
+            names.data.len() + values.data.len() + ROW_BYTES * names.len()
+        });
         let data = flow.keys.data.len() + flow.values.data.len() + headers;
         let flow = Box::new(Flow { ports: Vec::new(), rows: Vec::new(), ..flow });
         let bytes = data + ROW_BYTES * flow.len();

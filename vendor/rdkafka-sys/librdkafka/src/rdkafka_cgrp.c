@@ -4542,6 +4542,18 @@ void rd_kafka_cgrp_assignment_done(rd_kafka_cgrp_t *rkcg) {
                 if (rkcg->rkcg_rebalance_rejoin) {
                         rkcg->rkcg_rebalance_rejoin = rd_false;
 
+                        /* Topics have changed while the application had to
+                         * take its partitions: with the EAGER protocol they
+                         * are given up before. */
+                        if (rd_kafka_cgrp_rebalance_protocol(rkcg) !=
+                            RD_KAFKA_REBALANCE_PROTOCOL_COOPERATIVE) {
+                                rd_kafka_cgrp_revoke_rejoin(
+                                    rkcg,
+                                    "Metadata for subscribed topic(s) "
+                                    "has changed");
+                                break;
+                        }
+
                         /* Skip the join backoff */
                         rd_interval_reset(&rkcg->rkcg_join_intvl);
 
@@ -6964,6 +6976,25 @@ void rd_kafka_cgrp_metadata_update_check(rd_kafka_cgrp_t *rkcg,
                      "rejoining group in state %s",
                      RD_KAFKAP_STR_PR(rkcg->rkcg_group_id),
                      rd_kafka_cgrp_join_state_names[rkcg->rkcg_join_state]);
+
+        /* What the application has still to give up, or to take, is not part
+         * of the group assignment any more, or already is: a JoinGroup now
+         * would tell the group so before it is the case, and others would get
+         * partitions that the application still works on.
+         * Rejoin when the application has answered. With the EAGER protocol
+         * that follows an unassign anyway. */
+        if (RD_KAFKA_CGRP_WAIT_ASSIGN_CALL(rkcg) ||
+            rkcg->rkcg_join_state ==
+                RD_KAFKA_CGRP_JOIN_STATE_WAIT_UNASSIGN_TO_COMPLETE ||
+            rkcg->rkcg_join_state ==
+                RD_KAFKA_CGRP_JOIN_STATE_WAIT_INCR_UNASSIGN_TO_COMPLETE) {
+                if (rd_kafka_cgrp_rebalance_protocol(rkcg) ==
+                        RD_KAFKA_REBALANCE_PROTOCOL_COOPERATIVE ||
+                    rkcg->rkcg_join_state ==
+                        RD_KAFKA_CGRP_JOIN_STATE_WAIT_ASSIGN_CALL)
+                        rkcg->rkcg_rebalance_rejoin = rd_true;
+                return;
+        }
 
         if (rd_kafka_cgrp_rebalance_protocol(rkcg) ==
             RD_KAFKA_REBALANCE_PROTOCOL_COOPERATIVE) {

@@ -127,7 +127,7 @@ impl<'env> Worker<'_, 'env> {
             Err(why) if self.is_ending() => Err(Error::Commit(why)),
             Err(why) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
-                self.distrusted |= matches!(why, CommitError::Undelivered { .. });
+                self.distrust(&why);
                 self.roll_back()
             }
         }

@@ -101,7 +101,7 @@ impl Worker<'_, '_> {
             Outcome::Decided(Ok(delivered)) => self.settle(cut, &delivered),
             Outcome::Decided(Err(why)) => {
                 tracing::warn!(worker = self.name, "a commit has failed and is done again: {why}");
-                self.distrusted |= matches!(why, CommitError::Undelivered { .. });
+                self.distrust(&why);
             }
             Outcome::NotAMember(_) => {}
             Outcome::Failed(why) => {
@@ -171,7 +171,7 @@ impl Commit<'_, '_> {
     ) -> Result<(), Outcome> {
         let since = Instant::now();
         while self.group.metadata().map_err(Outcome::NotAMember)?.generation() == generation {
-            if since.elapsed() >= NEWS || self.ending.load(Ordering::Relaxed) {
+            if since.elapsed() >= NEWS {
                 return Err(Outcome::refused(why));
             }
             std::thread::sleep(LOOK);
@@ -182,7 +182,7 @@ impl Commit<'_, '_> {
             why => Outcome::refused(why),
         })?;
         self.producer.begin().map_err(Outcome::refused)?;
-        self.cut.send_again(self.producer, topics, changelogs).map_err(Outcome::Failed)?;
+        self.cut.send_again(self.producer, topics, changelogs).map_err(Outcome::unsent)?;
         tracing::info!(
             worker = self.worker,
             "the group has begun another generation during a commit, which was sent again"
@@ -210,6 +210,15 @@ impl From<Outcome> for Refusal {
 impl Outcome {
     fn refused(why: CommitError) -> Self {
         Self::Decided(Err(why))
+    }
+
+    fn unsent(error: Error) -> Self {
+        match error {
+            Error::Kafka(why @ wasmill_kafka::Error::Send { refused: false, .. }) => {
+                Self::refused(CommitError::Abortable { why: why.to_string() })
+            }
+            error => Self::Failed(error),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ impl Worker<'_, '_> {
         match result {
             Err(Error::Commit(e)) if !matches!(e, CommitError::Refused { .. }) => {
                 tracing::warn!(worker = self.name, "what was not committed is done again: {e}");
-                self.distrusted |= matches!(e, CommitError::Undelivered { .. });
+                self.distrust(&e);
                 self.roll_back()
             }
             Err(Error::Kafka(e)) if self.passes(&e) || self.was_read_by_others(&e) => {
@@ -88,6 +88,13 @@ impl Worker<'_, '_> {
         }
         self.last_commit = Instant::now();
         Ok(())
+    }
+
+    /// Has the producer made anew after an error that it does not survive, or should not.
+    pub(super) fn distrust(&mut self, why: &CommitError) {
+        use CommitError as E;
+        self.distrusted |=
+            matches!(why, E::Undelivered { .. } | E::Fenced { .. } | E::Fatal { .. });
     }
 
     fn abort(&mut self) -> Result<(), Error> {

@@ -76,7 +76,11 @@ impl Worker<'_, '_> {
                 self.waiting = Some(waiting);
                 return Ok(());
             }
-            Some(Err(CommitError::Undecided { .. })) if waiting.since.elapsed() < TIMEOUT => {
+            // A new generation of the group, or the answer that tells it, is on its way: records and
+            // partitions are as they were.
+            Some(Err(CommitError::Undecided { .. } | CommitError::Moved { .. }))
+                if waiting.since.elapsed() < TIMEOUT =>
+            {
                 waiting.step = Step::Logged;
                 self.waiting = Some(waiting);
                 return Ok(());
